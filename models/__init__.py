@@ -1,0 +1,1 @@
+"""Networks, embeddings and how wide tables are. Knows nothing of ranks, sockets or jobs."""

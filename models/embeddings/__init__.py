@@ -1,0 +1,1 @@
+"""From ids to one vector a field: the modules behind `FieldEmbeddings`."""

@@ -1,0 +1,1 @@
+"""Dense layers shared by the networks."""

@@ -1,0 +1,179 @@
+"""What is known of a field, and how its rows are cut into tables: the words every package shares.
+
+A *field* is a categorical column. Its ids are ranks: 0 is the value that the training split shows
+most often. A *block* is a run of a field's rows that share a width; each block is one TorchRec
+table with one feature. A *sizing plan* says which blocks every field has.
+
+This file is free of torch, so that the command line answers at once.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam"]
+"""Optimizers that FBGEMM applies to tables inside the backward pass."""
+
+FLOAT_BYTES = 4
+WIDTH_STEP = 4
+"""FBGEMM's fused kernels take widths that are multiples of this, column shards included."""
+
+
+class PlanError(ValueError):
+    """A plan that cannot be: a budget too small, or a table that fits on no rank.
+
+    Args:
+        message: What has which value, what was expected, what to do.
+        needed_bytes: The number of bytes that would do.
+        table: The table that does not fit, where it is one table's fault.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int, table: str | None = None) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+        self.table = table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldStats:
+    """What the training split says about one field; the only input of a sizing scheme."""
+
+    name: str
+    """Column of the dataset."""
+
+    num_embeddings: int
+    """Rows of the table: kept values, and one each for "missing" and "out of vocabulary"."""
+
+    num_lookups: int
+    """Ids that the training split looks up in this field; more than its rows for list fields."""
+
+    pooling_factor: float = 1.0
+    """Mean number of ids an example has in this field."""
+
+    coverage_ratio: float = 1.0
+    """Share of the training lookups that hit a kept value or "missing", not "out of vocabulary"."""
+
+    frequency_curve: tuple[tuple[int, int], ...] = ()
+    """Pairs ``(rank, lookups of all ids below that rank)`` at ranks that grow geometrically."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A run of a field's rows, in order of frequency, that share a width."""
+
+    num_embeddings: int
+    """Rows."""
+
+    embedding_dim: int
+    """Used width; a multiple of 4 where fused kernels train it."""
+
+    asked_dim: float
+    """Width that the rule asked for, before rounding, cap and budget."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_embeddings", "embedding_dim"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"block: {name}={value}, expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """One block as TorchRec sees it: a named table that serves one feature of the same name."""
+
+    name: str
+    """Table and feature name: the field's, or ``field/2`` for its third block."""
+
+    field: str
+    num_embeddings: int
+    embedding_dim: int
+    first_row: int
+    """Id of the field that is row 0 of this table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizingPlan:
+    """Which blocks every field has, and the width ``out_dim`` that the model sees."""
+
+    fields: Mapping[str, tuple[Block, ...]]
+    """Blocks of each field, most frequent ids first; fields in the order of the dataset."""
+
+    out_dim: int
+    """``D``: width of every field after projection."""
+
+    scheme: Mapping[str, object] = field(default_factory=dict)
+    """The scheme's own parameters, for the record."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a field got its width, in a few words, for the explain table."""
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError("sizing plan: it has no fields; give it at least one")
+        for table in self.tables():
+            if table.embedding_dim > self.out_dim:
+                raise ValueError(
+                    f"table {table.name!r}: embedding_dim={table.embedding_dim} exceeds "
+                    f"out_dim={self.out_dim}; raise out_dim to {table.embedding_dim} or lower the "
+                    f"scheme's max_dim"
+                )
+
+    def tables(self) -> Iterator[Table]:
+        """Every block of every field as a named table, in the order of the fields."""
+        for name, blocks in self.fields.items():
+            first_row = 0
+            for index, block in enumerate(blocks):
+                yield Table(
+                    name=name if len(blocks) == 1 else f"{name}/{index}",
+                    field=name,
+                    num_embeddings=block.num_embeddings,
+                    embedding_dim=block.embedding_dim,
+                    first_row=first_row,
+                )
+                first_row += block.num_embeddings
+
+    @classmethod
+    def one_block_each(
+        cls,
+        fields: Iterable[FieldStats],
+        dims: Mapping[str, int],
+        *,
+        out_dim: int,
+        asked: Mapping[str, float] | None = None,
+        scheme: Mapping[str, object] | None = None,
+        reasons: Mapping[str, str] | None = None,
+    ) -> "SizingPlan":
+        """Build the ordinary plan: one table a field, ``dims[name]`` wide."""
+        blocks = {
+            stats.name: (
+                Block(
+                    num_embeddings=stats.num_embeddings,
+                    embedding_dim=dims[stats.name],
+                    asked_dim=float((asked or dims)[stats.name]),
+                ),
+            )
+            for stats in fields
+        }
+        return cls(fields=blocks, out_dim=out_dim, scheme=scheme or {}, reasons=reasons or {})
+
+    def dims(self) -> dict[str, int]:
+        """Used width of every table by table name."""
+        return {table.name: table.embedding_dim for table in self.tables()}
+
+
+def check_fields(fields: Sequence[FieldStats]) -> None:
+    """Refuse field sets no scheme can size.
+
+    Raises:
+        ValueError: If there is no field, a name occurs twice, or a field has no rows.
+    """
+    if not fields:
+        raise ValueError("no fields to size; the dataset needs at least one categorical column")
+    names = [stats.name for stats in fields]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"fields {twice} occur more than once; give every column its own name")
+    for stats in fields:
+        if stats.num_embeddings < 1:
+            raise ValueError(
+                f"field {stats.name!r}: num_embeddings={stats.num_embeddings}, expected at least 1"
+            )

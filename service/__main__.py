@@ -1,0 +1,68 @@
+"""The command ``mixdim``: one verb a job, each loaded only when it is called."""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
+
+from models.tables import PlanError
+from service import __version__
+
+VERBS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "prepare": "raw logs -> dataset folder (Parquet parts, vocabularies, statistics)",
+        "size": "dataset + memory budget -> sizing.json (how wide every table is)",
+        "plan": "sizing.json + cluster -> sharding.json (where every table lives)",
+        "train": "dataset + sizing.json -> run folder (checkpoints, metrics)",
+        "evaluate": "run folder + dataset -> AUC, log loss, NE, calibration",
+        "bench": "measure ingest, loader and training step on this machine",
+    }
+)
+"""Each verb is ``service/commands/<verb>.py`` with ``main(argv) -> exit code``."""
+
+EXIT_REJECTED: Final = 2
+EXIT_CANNOT_PLAN: Final = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; turn what a user can mend into one clear line and an exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if not arguments or arguments[0] in {"--help", "help"}:
+        sys.stdout.write(_usage())
+        return 0 if arguments else EXIT_REJECTED
+    if arguments[0] == "--version":
+        sys.stdout.write(f"mixdim {__version__}\n")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _reject("mixdim", f"{verb!r} is not a verb; verbs: {', '.join(VERBS)}")
+    command: Callable[[Sequence[str]], int] = import_module(f"service.commands.{verb}").main
+    try:
+        return command(rest)
+    except PlanError as error:
+        _reject(f"mixdim {verb}", str(error))
+        return EXIT_CANNOT_PLAN
+    except (ValueError, OSError) as error:
+        return _reject(f"mixdim {verb}", str(error))
+
+
+def _reject(name: str, message: str) -> int:
+    sys.stderr.write(f"{name}: error: {message}\n")
+    return EXIT_REJECTED
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:{width}}  {text}" for verb, text in VERBS.items())
+    return (
+        "usage: mixdim VERB [options]        (mixdim VERB --help explains a verb)\n\n"
+        "Train click and rating models whose embedding tables have the right size.\n\n"
+        f"{verbs}\n\n  --version  print the version\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Figures with spread: ingest, loader, lookup, step."""

@@ -1,0 +1,1 @@
+"""From raw logs to Parquet parts, and from Parquet parts to batches."""

@@ -1,0 +1,1 @@
+"""Where tables live: a pure function of tables, cluster and batch size."""
