@@ -1,0 +1,92 @@
+"""DLRM: dots between all pairs of fields, and between the dense vector and each of them."""
+
+# Shapes:  B batch, F fields, D out_dim, I dense inputs, N = F + 1 vectors
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+
+from models.base import CtrModel
+from models.embeddings.base import FieldEmbeddings
+from models.layers.mlp import MLP
+
+
+class DLRM(CtrModel):
+    """Deep learning recommendation model.
+
+    The dense inputs become one more vector of ``D`` elements through the bottom MLP; data without
+    dense inputs has a learned constant in its place, whose dots with the fields are their
+    first-order terms. The top MLP sees that vector and the ``N (N - 1) / 2`` dots.
+
+    Args:
+        embeddings: Turns features into ``(B, F, D)``.
+        num_dense: ``I``.
+        bottom: Hidden layers before the dense vector.
+        top: Hidden layers before the logit.
+
+    Source:
+        Naumov et al., *Deep Learning Recommendation Model for Personalization and Recommendation
+        Systems*, 2019, arXiv:1906.00091.
+    """
+
+    def __init__(
+        self,
+        embeddings: FieldEmbeddings,
+        num_dense: int,
+        *,
+        bottom: Sequence[int] = (512, 256),
+        top: Sequence[int] = (512, 256),
+    ) -> None:
+        super().__init__(embeddings, num_dense)
+        width = embeddings.out_dim
+        num_vectors = len(embeddings.field_names) + 1
+        self.dense_vector: nn.Module = (
+            MLP(num_dense, [*bottom, width], last_activation=True)
+            if num_dense
+            else ConstantVector(width)
+        )
+        self.interaction = PairwiseDots(num_vectors)
+        self.top = MLP(width + num_vectors * (num_vectors - 1) // 2, [*top, 1])
+
+    def forward(self, dense: Tensor, features: KeyedJaggedTensor) -> Tensor:
+        """Score a batch."""
+        fields = self.embeddings(features)  # (B, F, D)
+        dense_vector = self.dense_vector(dense)  # (B, D)
+        dots = self.interaction(torch.cat([dense_vector.unsqueeze(1), fields], dim=1))
+        logits: Tensor = self.top(torch.cat([dense_vector, dots], dim=1)).squeeze(1)
+        return logits
+
+
+class PairwiseDots(nn.Module):
+    """Dot products of all pairs of ``N`` vectors, each pair once.
+
+    Shape:
+        - Input: ``(B, N, D)``.
+        - Output: ``(B, N (N - 1) / 2)``, in the row order of the upper triangle.
+    """
+
+    pairs: Tensor
+
+    def __init__(self, num_vectors: int) -> None:
+        super().__init__()
+        row, column = torch.triu_indices(num_vectors, num_vectors, offset=1)
+        self.register_buffer("pairs", row * num_vectors + column, persistent=False)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Multiply all with all, keep the triangle."""
+        products = torch.bmm(vectors, vectors.transpose(1, 2))  # (B, N, N)
+        return products.flatten(1).index_select(1, self.pairs)
+
+
+class ConstantVector(nn.Module):
+    """A learned vector, the same for every example."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((width,), width**-0.5))
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Repeat the vector for a batch as long as ``dense``."""
+        return self.weight.expand(dense.shape[0], -1)

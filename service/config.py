@@ -1,0 +1,146 @@
+"""What a training run is: one dataclass, read from presets, files and flags, kept in run.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from models.networks import DLRMNetwork, Network
+from models.tables import SparseOptimizer
+from sharding.constraints import ShardingConfig
+
+_STRICT = ConfigDict(extra="forbid")  # a typo is an error, at any depth
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """How weights move."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    sparse: SparseOptimizer = "rowwise_adagrad"
+    """Optimizer of the tables, fused into the backward pass. Its state counts in the budget."""
+
+    sparse_lr: float = 0.05
+    """Learning rate of the tables."""
+
+    dense_lr: float = 1e-3
+    """Learning rate of Adam for everything but the tables."""
+
+    eps: float = 1e-8
+    """Added to the denominators of Adagrad and Adam."""
+
+    plateau_factor: float = 0.1
+    """Both rates are multiplied by this when validation stops improving; 1 keeps them."""
+
+    plateau_patience: int = 0
+    """Validations without improvement that are tolerated before the rates drop."""
+
+    def __post_init__(self) -> None:
+        for name in ("sparse_lr", "dense_lr", "eps"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{name}={value}, expected a positive number; try 0.001")
+        if not 0 < self.plateau_factor <= 1:
+            raise ValueError(f"plateau_factor={self.plateau_factor}, expected in (0, 1]; try 0.1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """Train one model on one dataset with one sizing plan."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    data: Path = Path("data")
+    """Dataset folder written by ``mixdim prepare``."""
+
+    sizing: Path = Path("sizing.json")
+    """Sizing plan written by ``mixdim size``."""
+
+    output: Path = Path("runs/last")
+    """Run folder; must not hold another run unless --resume or --overwrite."""
+
+    nproc: int = 1
+    """Ranks to start on this machine; ignored under torchrun and TorchX, which start their own."""
+
+    network: Annotated[Network, Field(discriminator="kind")] = field(default_factory=DLRMNetwork)
+    """Network behind the embeddings: dlrm, deepfm or mf, with its layer sizes."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How weights move."""
+
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    """Where tables may live."""
+
+    epochs: int = 1
+    """Passes over the training split, at most."""
+
+    batch_size: int = 4096
+    """Examples per rank and step; the global batch is ``batch_size`` times the ranks."""
+
+    max_steps: int = 0
+    """Stop after this many steps; 0 for no limit."""
+
+    patience: int = 2
+    """Validations without improvement before training stops early."""
+
+    validate_every: int = 0
+    """Steps between validations; 0 validates after each epoch."""
+
+    checkpoint_every: int = 1000
+    """Steps between checkpoints; there is one after each validation as well. 0 for none between."""
+
+    keep_checkpoints: int = 2
+    """Checkpoints kept besides the best one."""
+
+    seed: int = 0
+    """Seed of weights, order of examples and splits of work."""
+
+    shuffle: bool = True
+    """Read the training split in an order of its own every epoch."""
+
+    projection_init: Literal["identity", "orthogonal", "xavier"] = "identity"
+    """Start of the projections of narrow tables."""
+
+    table_init: Literal["rows", "xavier"] = "rows"
+    """Bound of the uniform start of a table: ``sqrt(1/n)`` or ``sqrt(6/(n+d))``."""
+
+    pooling: Literal["sum", "mean"] = "sum"
+    """How list-valued fields are pooled."""
+
+    device: Device = "auto"
+    """Where to train; auto takes the GPU of the rank where there is one."""
+
+    precision: Precision = "fp32"
+    """Arithmetic of the dense layers; bf16 keeps fp32 weights. Tables are always fp32."""
+
+    matmul: Literal["auto", "mkl", "onednn"] = "auto"
+    """CPU library of the fp32 matrix products; auto measures once and takes the faster."""
+
+    log_every: int = 50
+    """Steps between lines of the log and of metrics.jsonl."""
+
+    metrics_port: int = 0
+    """Prometheus port of local rank 0, the next ranks follow; 0 serves no metrics."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address the metrics are served on; 0.0.0.0 inside a container."""
+
+    resume: bool = False
+    """Go on from the run folder's last checkpoint; starts anew where there is none."""
+
+    overwrite: bool = False
+    """Delete what the run folder holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("nproc", "epochs", "batch_size", "patience", "log_every", "keep_checkpoints"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")
+        for name in ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name}={value}, expected 0 or more")
+        if self.resume and self.overwrite:
+            raise ValueError("--resume and --overwrite contradict each other; give one of them")

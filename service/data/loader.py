@@ -1,0 +1,171 @@
+"""Parquet parts in, batches out: the same global batches for every number of ranks.
+
+The order of a split is a sequence of row groups, permuted by seed and epoch when shuffling, with
+the rows of each group permuted too. Global batch ``k`` is rows ``[k G, (k + 1) G)`` of that
+sequence, and every rank takes its share of it. So all ranks see equally many batches (the last one
+is spread evenly, a rank may have no row of it), a batch holds the same examples on 1 rank as on 8,
+and a position in the data is one number. Groups are small: a rank decodes those that its shares
+touch, not the whole split.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.tables import SizingPlan
+from service.data.batch import Batch, Columns, FeatureBuilder
+from service.data.dataset import DatasetInfo, Split
+from service.data.parts import Parts
+
+PREFETCHED_BATCHES = 4
+
+
+class Loader:
+    """Batches of one split for one rank.
+
+    Args:
+        folder: Dataset folder.
+        info: Its ``dataset.json``.
+        split: Which split to read.
+        plan: Its fields are read, its tables are the keys of the features.
+        batch_size: Examples per rank and step.
+        rank: This rank.
+        world_size: Number of ranks.
+        seed: Seed of the order; ``None`` reads in the order of the parts.
+        pin_memory: Whether batches are copied to page-locked memory (for a GPU).
+
+    Attributes:
+        num_unknown: Ids out of vocabulary read so far, by single-valued field.
+
+    Raises:
+        ValueError: If the plan names a field that the dataset lacks, the split is empty, or the
+            parts hold other rows than ``dataset.json`` says.
+        FileNotFoundError: If a part is missing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        info: DatasetInfo,
+        split: Split,
+        plan: SizingPlan,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        known = {field.stats.name: field for field in info.fields}
+        if missing := [name for name in plan.fields if name not in known]:
+            raise ValueError(
+                f"the sizing plan has fields {missing}, the dataset {folder} has {sorted(known)}; "
+                f"run mixdim size on this dataset"
+            )
+        self.num_rows = info.splits[split].num_rows
+        if not self.num_rows:
+            raise ValueError(f"split {split!r} of {folder} has no rows, expected at least 1")
+        self.batch_size = batch_size
+        self._features = FeatureBuilder(plan, [n for n in plan.fields if known[n].is_list])
+        self._parts = Parts(
+            folder,
+            info,
+            split,
+            single_fields=self._features.single_fields,
+            list_fields=self._features.list_fields,
+        )
+        self._rank, self._world_size = rank, world_size
+        self._seed = seed
+        self._pin_memory = pin_memory
+        unknown = [known[name].unknown_id for name in self._features.single_fields]
+        self._unknown_ids = np.array(unknown, dtype=np.int32)[:, None]
+        self.num_unknown = dict.fromkeys(self._features.single_fields, 0)
+
+    def __len__(self) -> int:
+        """Number of global batches of an epoch."""
+        return -(-self.num_rows // self.global_batch_size)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Examples per step over all ranks."""
+        return self.batch_size * self._world_size
+
+    def batches(self, epoch: int = 0, *, first_batch: int = 0) -> Iterator[Batch]:
+        """Read one epoch from global batch ``first_batch`` on, a little ahead of the caller."""
+        batches = self._read(epoch, first_batch)
+        reader = ThreadPoolExecutor(1, thread_name_prefix="mixdim-loader")
+        try:
+            ahead = [reader.submit(next, batches, None) for _ in range(PREFETCHED_BATCHES)]
+            while (batch := ahead.pop(0).result()) is not None:
+                ahead.append(reader.submit(next, batches, None))
+                yield batch
+        finally:
+            reader.shutdown(cancel_futures=True)
+
+    def _read(self, epoch: int, first_batch: int) -> Iterator[Batch]:
+        sequence = _Sequence(self._parts, self._seed, epoch)
+        for start in range(
+            first_batch * self.global_batch_size, self.num_rows, self.global_batch_size
+        ):
+            size = min(self.global_batch_size, self.num_rows - start)
+            columns = sequence.rows(
+                start + size * self._rank // self._world_size,
+                start + size * (self._rank + 1) // self._world_size,
+            )
+            yield self._batch(columns, size)
+
+    def _batch(self, columns: Columns, global_size: int) -> Batch:
+        for name, num in zip(
+            self.num_unknown, (columns.ids == self._unknown_ids).sum(axis=1), strict=True
+        ):
+            self.num_unknown[name] += int(num)
+        batch = Batch(
+            dense=torch.from_numpy(columns.dense),
+            features=self._features(columns),
+            labels=torch.from_numpy(columns.labels),
+            loss_scale=torch.tensor(self._world_size / global_size),
+        )
+        return batch.pin_memory() if self._pin_memory else batch
+
+
+class _Sequence:
+    """The rows of a split in the order of one epoch, addressed by position."""
+
+    def __init__(self, parts: Parts, seed: int | None, epoch: int) -> None:
+        self._parts = parts
+        self._seed = seed
+        self._epoch = epoch
+        order = np.arange(len(parts.groups))
+        if seed is not None:
+            order = np.random.default_rng([seed, epoch]).permutation(order)
+        self._order = order
+        self._ends = np.cumsum([parts.groups[index].num_rows for index in order])
+        self._group = lru_cache(2)(self._decode)
+
+    def rows(self, first: int, last: int) -> Columns:
+        """The rows at positions ``[first, last)``; an empty range has a shape as well."""
+        place = int(np.searchsorted(self._ends, first, side="right"))
+        pieces = []
+        while not pieces or first < last:
+            columns, permutation = self._group(min(place, len(self._order) - 1))
+            group_start = int(self._ends[place]) - len(columns) if first < last else first
+            stop = min(last, group_start + len(columns))
+            pieces.append(columns.take(permutation[first - group_start : stop - group_start]))
+            first, place = stop, place + 1
+        return Columns.concatenate(pieces)
+
+    def _decode(self, place: int) -> tuple[Columns, npt.NDArray[np.intp]]:
+        """The row group at a place of the order, and the permutation of its rows."""
+        index = int(self._order[place])
+        columns = self._parts.read(self._parts.groups[index])
+        permutation = np.arange(len(columns))
+        if self._seed is not None:
+            permutation = np.random.default_rng([self._seed, self._epoch, index]).permutation(
+                permutation
+            )
+        return columns, permutation
