@@ -1,0 +1,55 @@
+"""A stack of linear layers with ReLU between them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from models.layers.linear import Linear
+
+
+class MLP(nn.Sequential):
+    """ReLU between the layers, and after the last one only when asked.
+
+    ``torchrec.modules.mlp.MLP`` ends in a ReLU, always: as the last layer of a click model it can
+    die and leave the loss at exactly ln 2.
+
+    Args:
+        in_features: Width of the input.
+        layer_sizes: Width of every layer, in order; at least one.
+        last_activation: Whether a ReLU follows the last layer, as below an interaction.
+        device: Where parameters are created.
+
+    Raises:
+        ValueError: If there are no layers, or a width is below 1.
+
+    Shape:
+        - Input: ``(..., in_features)``.
+        - Output: ``(..., layer_sizes[-1])``.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        layer_sizes: Sequence[int],
+        last_activation: bool = False,
+        device: torch.device | str | None = None,
+    ) -> None:
+        widths = [in_features, *layer_sizes]
+        if not layer_sizes or min(widths) < 1:
+            raise ValueError(
+                f"in_features={in_features}, layer_sizes={list(layer_sizes)}; "
+                f"expected one layer or more, every width at least 1"
+            )
+        last = len(layer_sizes) - 1
+        super().__init__(
+            *(
+                Linear(
+                    widths[index],
+                    widths[index + 1],
+                    activation="relu" if index < last or last_activation else "none",
+                    device=device,
+                )
+                for index in range(len(layer_sizes))
+            )
+        )
