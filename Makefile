@@ -74,8 +74,9 @@ $(VENV)/.created:
 # torch comes first and with its dependencies, everything else without: pip would otherwise fetch
 # the CUDA build of fbgemm-gpu over the CPU one, for torchrec asks for it by name.
 $(VENV)/.locked-$(BACKEND): $(LOCK) | $(VENV)/.created
-	@for other in $(wildcard $(VENV)/.locked-*); do test $$other = $@ || { \
-	  echo "$(VENV) has $$other, expected .locked-$(BACKEND); run make clean first" >&2; exit 2; }; done
+	@for other in $(filter-out $@,$(wildcard $(VENV)/.locked-*)); do \
+	  echo "$$other exists, expected no backend but $(BACKEND) in $(VENV); run make clean" >&2; \
+	  exit 2; done
 	$(PIP) install $(PIP_ARGS) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 	  --constraint $(LOCK) "$(TORCH)"
 	$(PIP) install $(PIP_ARGS) --no-deps --requirement $(LOCK)
@@ -92,9 +93,10 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.locked-$(BACKEND)
 # Compiled against a CPU wheel of torch (PIP_FIND_LINKS or TORCH_INDEX names where it is), because
 # the wheels on the public index would drag CUDA libraries into the locks. Versions stay as they
 # are where they can; `make locks UPGRADE=--upgrade` takes the newest of everything.
-COMPILE = .venv-locks/bin/uv pip compile --quiet --annotation-style line --python-version 3.11 --no-emit-package torch \
-  --custom-compile-command "make locks" $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) \
-  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match) $(UPGRADE)
+COMPILE = .venv-locks/bin/uv pip compile --quiet --python-version 3.11 --no-emit-package torch \
+  --annotation-style line --custom-compile-command "make locks" $(UPGRADE) \
+  $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS)) \
+  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --index-strategy unsafe-best-match)
 
 locks: ## Recompile requirements/*.lock from requirements/*.in (UPGRADE=--upgrade for the newest)
 	$(PYTHON) -m venv .venv-locks
