@@ -1,0 +1,144 @@
+"""What a plan must know of the machines: ranks, memory and bandwidths, as plain numbers."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Final, Literal
+
+from pydantic import ConfigDict
+
+from sharding.constraints import Kernel
+
+GIB: Final = 2**30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """Equal ranks on equal hosts.
+
+    Bandwidths only rank one placement against another; memory decides what fits.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    num_ranks: int = 1
+    """Processes of the job; on GPUs one a device."""
+
+    ranks_per_host: int = 8
+    """Ranks that share a host and its fast links; fewer where ``num_ranks`` is smaller."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where tables live."""
+
+    hbm_bytes: int = 0
+    """Device memory of one rank; GPUs only."""
+
+    ddr_bytes: int = 16 * GIB
+    """Host memory of one rank: the host's, divided by its ranks."""
+
+    reserve_ratio: float = 0.15
+    """Share of the memory left to batches, activations and the dense layers' work space."""
+
+    memory_bytes_per_second: float = 20e9
+    """Bandwidth of the memory the tables live in, one rank."""
+
+    intra_host_bytes_per_second: float = 2e9
+    """Bandwidth between two ranks of a host, one direction."""
+
+    inter_host_bytes_per_second: float = 1.25e9
+    """Bandwidth of a rank to other hosts, one direction."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_ranks", "ranks_per_host"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"cluster: {name}={value}, expected at least 1")
+        for name in ("memory", "intra_host", "inter_host"):
+            field = f"{name}_bytes_per_second"
+            if not (value := getattr(self, field)) > 0:
+                raise ValueError(f"cluster: {field}={value}, expected a positive number")
+        if not 0 <= self.reserve_ratio < 1:
+            raise ValueError(
+                f"cluster: reserve_ratio={self.reserve_ratio}, expected in [0, 1); try 0.15"
+            )
+        memory = "hbm_bytes" if self.device == "cuda" else "ddr_bytes"
+        if (value := getattr(self, memory)) < 1:
+            raise ValueError(
+                f"cluster: device={self.device!r} and {memory}={value}; "
+                f"give the memory of one rank in bytes"
+            )
+        if self.num_ranks > self.ranks_per_host and self.num_ranks % self.ranks_per_host:
+            raise ValueError(
+                f"cluster: num_ranks={self.num_ranks} does not fill hosts of "
+                f"ranks_per_host={self.ranks_per_host}; use a multiple"
+            )
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on one host."""
+        return min(self.ranks_per_host, self.num_ranks)
+
+    @property
+    def link_bytes_per_second(self) -> float:
+        """Slowest link that an exchange among all ranks crosses."""
+        within_host = self.num_ranks <= self.ranks_per_host
+        return self.intra_host_bytes_per_second if within_host else self.inter_host_bytes_per_second
+
+    def memory_field(self, kernel: Kernel) -> Literal["hbm_bytes", "ddr_bytes"]:
+        """Name of the memory that tables live in.
+
+        Raises:
+            ValueError: If the kernel needs a GPU and the cluster has none.
+        """
+        if kernel == "fused_uvm" and self.device == "cpu":
+            raise ValueError(
+                "kernel='fused_uvm' keeps tables in host memory for GPUs, but the cluster's "
+                "device='cpu'; use kernel='fused'"
+            )
+        return "hbm_bytes" if self.device == "cuda" and kernel == "fused" else "ddr_bytes"
+
+    def table_bytes(self, kernel: Kernel) -> int:
+        """Memory of one rank that tables and their optimizer state may fill."""
+        memory_bytes: int = getattr(self, self.memory_field(kernel))
+        return int(memory_bytes * (1 - self.reserve_ratio))
+
+
+def local(num_ranks: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> Cluster:
+    """Ranks on this machine, which share its memory."""
+    host_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    hbm_bytes = 0
+    if device == "cuda":
+        import torch
+
+        hbm_bytes = torch.cuda.get_device_properties(0).total_memory
+    return Cluster(
+        num_ranks=num_ranks,
+        ranks_per_host=num_ranks,
+        device=device,
+        hbm_bytes=hbm_bytes,
+        ddr_bytes=host_bytes // num_ranks,
+    )
+
+
+def _gpus(hbm_gib: int, memory: float, nvlink: float, network: float) -> Callable[[], Cluster]:
+    return lambda: Cluster(
+        num_ranks=8,
+        ranks_per_host=8,
+        device="cuda",
+        hbm_bytes=hbm_gib * GIB,
+        ddr_bytes=128 * GIB,
+        memory_bytes_per_second=memory,
+        intra_host_bytes_per_second=nvlink,
+        inter_host_bytes_per_second=network,
+    )
+
+
+CLUSTERS: Final[Mapping[str, Callable[[], Cluster]]] = MappingProxyType(
+    {
+        "local": local,
+        "a100x8": _gpus(79, 2.0e12, 300e9, 25e9),
+        "h100x8": _gpus(79, 3.35e12, 450e9, 50e9),
+        "h200x8": _gpus(139, 4.8e12, 450e9, 50e9),
+    }
+)
+"""Clusters by name: data-sheet figures, links in one direction, one network card a GPU."""

@@ -1,0 +1,54 @@
+"""How tables may be cut: the choice a user has, free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Literal, get_args
+
+from pydantic import ConfigDict
+
+from models.tables import WIDTH_STEP
+
+ShardingType = Literal["table_wise", "row_wise", "column_wise", "data_parallel", "table_row_wise"]
+"""TorchRec's names: a whole table on one rank; cut by rows over all ranks; cut by columns; a copy
+on every rank; cut by rows over the ranks of one host."""
+
+Kernel = Literal["fused", "fused_uvm"]
+"""``fused`` keeps tables in the device's memory, ``fused_uvm`` in host memory that a GPU reads."""
+
+SHARDING_TYPES: Final[tuple[ShardingType, ...]] = get_args(ShardingType)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardingConfig:
+    """Which ways of sharding a plan may use."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    types: tuple[ShardingType, ...] = ("table_wise", "row_wise")
+    """Allowed types, preferred first: a table takes the next one only where it does not fit.
+
+    Column-wise and data-parallel tables may train differently, see ``docs/sharding.md``.
+    """
+
+    tables: Mapping[str, ShardingType] = field(default_factory=dict)
+    """Type of single tables by name; wins over ``types``."""
+
+    min_partition: int = 4
+    """Narrowest column shard; a multiple of 4. No table is cut into more shards than ranks."""
+
+    kernel: Kernel = "fused"
+    """Memory that tables live in: the device's own, or the host's (GPU only)."""
+
+    def __post_init__(self) -> None:
+        if not self.types:
+            raise ValueError(f"types=(), expected at least one of {', '.join(SHARDING_TYPES)}")
+        if self.min_partition < 1 or self.min_partition % WIDTH_STEP:
+            nearest = max(WIDTH_STEP, -(-self.min_partition // WIDTH_STEP) * WIDTH_STEP)
+            raise ValueError(
+                f"min_partition={self.min_partition}, expected a positive multiple of "
+                f"{WIDTH_STEP} (FBGEMM kernels); try {nearest}"
+            )
+
+    def types_of(self, table: str) -> tuple[ShardingType, ...]:
+        """Types that one table may have, preferred first."""
+        return (self.tables[table],) if table in self.tables else self.types

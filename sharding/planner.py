@@ -1,0 +1,213 @@
+"""From a placement to TorchRec's own plan and sharders, for `DistributedModelParallel`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.distributed._shard.metadata import ShardMetadata
+from torchrec.distributed.embedding_types import EmbeddingComputeKernel
+from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.planner.utils import placement as device_of
+from torchrec.distributed.types import (
+    EmbeddingModuleShardingPlan,
+    EnumerableShardingSpec,
+    ModuleSharder,
+    ModuleShardingPlan,
+    ParameterSharding,
+    ShardingPlan,
+)
+from torchrec.modules.embedding_configs import EmbeddingBagConfig
+from torchrec.modules.embedding_modules import EmbeddingBagCollection
+
+from models.tables import FLOAT_BYTES, SparseOptimizer, Table
+from sharding.cluster import Cluster
+from sharding.constraints import SHARDING_TYPES, ShardingConfig
+from sharding.cost import Workload
+from sharding.packing import place
+from sharding.placement import Placement, TablePlacement
+
+_DENSE_COPIES = 4
+"""A dense parameter, its gradient and the two moments of Adam."""
+
+
+def place_module(
+    module: nn.Module,
+    cluster: Cluster,
+    batch_size: int,
+    config: ShardingConfig,
+    *,
+    pooling_factors: Mapping[str, float] | None = None,
+    optimizer: SparseOptimizer = "rowwise_adagrad",
+) -> Placement:
+    """Give every table of a model its ranks.
+
+    A pure function: each rank computes the same placement without asking the others.
+
+    Args:
+        module: The model, its tables on the meta device or not.
+        cluster: Ranks, memory and bandwidths.
+        batch_size: Examples per rank and step.
+        config: Allowed ways of sharding.
+        pooling_factors: Mean ids per example by table; 1 where a table is missing.
+        optimizer: Optimizer of the tables; its state counts.
+
+    Raises:
+        PlanError: If the tables do not fit.
+        ValueError: If the model has no tables, or two of the same name.
+    """
+    tables = [_table(config) for _, configs in _collections(module) for config in configs]
+    table_weights = sum(table.num_embeddings * table.embedding_dim for table in tables)
+    all_weights = sum(parameter.numel() for parameter in module.parameters())
+    workload = Workload(
+        batch_size=batch_size,
+        optimizer=optimizer,
+        pooling_factors=pooling_factors or {},
+        dense_bytes=(all_weights - table_weights) * FLOAT_BYTES * _DENSE_COPIES,
+    )
+    return place(tables, cluster, config, workload)
+
+
+def plan_module(
+    module: nn.Module,
+    cluster: Cluster,
+    batch_size: int,
+    config: ShardingConfig,
+    *,
+    pooling_factors: Mapping[str, float] | None = None,
+    optimizer: SparseOptimizer = "rowwise_adagrad",
+) -> ShardingPlan:
+    """Plan a model: `place_module`, in TorchRec's form."""
+    placement = place_module(
+        module,
+        cluster,
+        batch_size,
+        config,
+        pooling_factors=pooling_factors,
+        optimizer=optimizer,
+    )
+    return to_plan(placement, module)
+
+
+def plan_tables(
+    configs: Sequence[EmbeddingBagConfig],
+    cluster: Cluster,
+    batch_size: int,
+    config: ShardingConfig,
+    *,
+    pooling_factors: Mapping[str, float] | None = None,
+    optimizer: SparseOptimizer = "rowwise_adagrad",
+) -> ShardingPlan:
+    """Plan one collection that is a model by itself: `plan_module` of its configs."""
+    collection = EmbeddingBagCollection(tables=list(configs), device=torch.device("meta"))
+    return plan_module(
+        collection,
+        cluster,
+        batch_size,
+        config,
+        pooling_factors=pooling_factors,
+        optimizer=optimizer,
+    )
+
+
+def to_plan(placement: Placement, module: nn.Module) -> ShardingPlan:
+    """TorchRec's plan of a placement, for the collections of this model.
+
+    Raises:
+        ValueError: If the model's tables are not those of the placement.
+    """
+    placed = {table.name: table for table in placement.tables}
+    plan: dict[str, ModuleShardingPlan] = {}
+    for path, configs in _collections(module):
+        plan[path] = EmbeddingModuleShardingPlan(
+            {
+                config.name: _parameter_sharding(_take(placed, config), placement)
+                for config in configs
+            }
+        )
+    if placed:
+        raise ValueError(
+            f"sharding plan: the model has no tables {sorted(placed)}; "
+            f"plan the sharding of the model's own sizing"
+        )
+    return ShardingPlan(plan)
+
+
+def sharders(
+    config: ShardingConfig, fused_params: Mapping[str, Any] | None = None
+) -> list[ModuleSharder[nn.Module]]:
+    """Sharders for `DistributedModelParallel` that can do what a plan asks, on CPUs too."""
+    sharder = _CollectionSharder(config, dict(fused_params or {}))
+    return [cast(ModuleSharder[nn.Module], sharder)]
+
+
+class _CollectionSharder(EmbeddingBagCollectionSharder):
+    """TorchRec's sharder, which by default refuses to cut by rows on CPUs, though it works."""
+
+    def __init__(self, config: ShardingConfig, fused_params: dict[str, Any]) -> None:
+        super().__init__(fused_params=fused_params)
+        allowed = {*config.types, *config.tables.values()}
+        self._types = [name for name in SHARDING_TYPES if name in allowed]
+        self._kernel = config.kernel
+
+    def sharding_types(self, compute_device_type: str) -> list[str]:  # noqa: ARG002
+        return list(self._types)
+
+    def compute_kernels(
+        self,
+        sharding_type: str,
+        compute_device_type: str,  # noqa: ARG002
+    ) -> list[str]:
+        fused = sharding_type != "data_parallel"
+        return [self._kernel if fused else EmbeddingComputeKernel.DENSE.value]
+
+
+def _collections(module: nn.Module) -> Iterator[tuple[str, list[EmbeddingBagConfig]]]:
+    for path, child in module.named_modules():
+        if isinstance(child, EmbeddingBagCollection):
+            yield path, child.embedding_bag_configs()
+
+
+def _table(config: EmbeddingBagConfig) -> Table:
+    return Table(
+        name=config.name,
+        field=config.name,
+        num_embeddings=config.num_embeddings,
+        embedding_dim=config.embedding_dim,
+        first_row=0,
+    )
+
+
+def _take(placed: dict[str, TablePlacement], config: EmbeddingBagConfig) -> TablePlacement:
+    """Remove the placement of a table, after a look at its shape."""
+    if config.name not in placed:
+        raise ValueError(
+            f"sharding plan: it does not place table {config.name!r}; plan the sharding again"
+        )
+    table = placed.pop(config.name)
+    shape = config.num_embeddings, config.embedding_dim
+    if (table.num_embeddings, table.embedding_dim) != shape:
+        raise ValueError(
+            f"table {config.name!r}: placed as {table.num_embeddings} x {table.embedding_dim}, "
+            f"but the model's is {shape[0]} x {shape[1]}; plan the sharding again"
+        )
+    return table
+
+
+def _parameter_sharding(table: TablePlacement, placement: Placement) -> ParameterSharding:
+    spec = EnumerableShardingSpec(
+        [
+            ShardMetadata(
+                shard_offsets=[shard.first_row, shard.first_column],
+                shard_sizes=list(shard.size),
+                placement=device_of(placement.device, shard.rank, placement.ranks_per_host),
+            )
+            for shard in table.shards
+        ]
+    )
+    return ParameterSharding(
+        sharding_type=table.sharding_type,
+        compute_kernel=table.kernel,
+        ranks=[shard.rank for shard in table.shards],
+        sharding_spec=None if table.sharding_type == "data_parallel" else spec,
+    )
