@@ -1,0 +1,142 @@
+"""``sizing.json``: how wide every table is, in a file that a person can read and change.
+
+The blocks of every field and ``out_dim`` are what counts. ``reasons`` and ``totals`` are there to
+be read, and are not read back.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from models.sizing import PlanBytes, plan_bytes
+from models.tables import WIDTH_STEP, Block, SizingPlan, SparseOptimizer
+from service.data.dataset import DatasetInfo
+
+FORMAT_VERSION: Final = 1
+DEFAULT_BASE_DIM: Final = 16
+"""Width of the uniform model that plans are compared with, and that ``Nx`` budgets divide."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetReference:
+    """Which dataset a plan was made for."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    source: str = ""
+    """Name of its reader."""
+    sha256: str = ""
+    """Hash of its ``dataset.json``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SizingFile:
+    """``sizing.json``: a plan, what it was made for, and what it costs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    format_version: int
+    fields: Mapping[str, Annotated[tuple[Block, ...], Field(min_length=1)]]
+    """Blocks of every field, most frequent ids first."""
+    out_dim: Annotated[int, Field(ge=1)]
+    scheme: Mapping[str, Any] = field(default_factory=dict)
+    """The scheme and its parameters."""
+    optimizer: SparseOptimizer = "rowwise_adagrad"
+    """Fused optimizer that the bytes are counted for."""
+    budget: str | None = None
+    """The budget as it was asked for."""
+    budget_bytes: int | None = None
+    base_dim: int = DEFAULT_BASE_DIM
+    """Width of the uniform model that the plan is compared with."""
+    dataset: DatasetReference = DatasetReference()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    totals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> SizingPlan:
+        """The plan as models, shardings and schemes know it."""
+        return SizingPlan(
+            fields=self.fields, out_dim=self.out_dim, scheme=self.scheme, reasons=self.reasons
+        )
+
+    def check_against(self, info: DatasetInfo) -> None:
+        """Refuse a dataset whose fields are not those that were sized.
+
+        Raises:
+            ValueError: If a field is missing or has another number of rows.
+        """
+        rows = {stats.name: stats.num_embeddings for stats in info.field_stats}
+        for name, blocks in self.fields.items():
+            sized = sum(block.num_embeddings for block in blocks)
+            if name not in rows:
+                raise ValueError(
+                    f"field {name!r} is sized but not in the dataset, which has {list(rows)}; "
+                    f"run mixdim size again"
+                )
+            if sized != rows[name]:
+                raise ValueError(
+                    f"field {name}: sizing has {sized} rows, dataset has {rows[name]}; "
+                    f"run mixdim size again"
+                )
+
+
+_ADAPTER: Final = TypeAdapter(SizingFile)
+
+
+def write_sizing(sizing: SizingFile, path: Path) -> None:
+    """Write ``sizing.json`` in one move, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_bytes(_ADAPTER.dump_json(sizing, indent=1) + b"\n")
+    draft.rename(path)
+
+
+def read_sizing(path: Path) -> SizingFile:
+    """Read ``sizing.json``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not follow the format; every message names the field and the value.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; make it with `mixdim size DATA`")
+    try:
+        sizing = _ADAPTER.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_first_fault(error)}") from error
+    if sizing.format_version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format_version={sizing.format_version}, expected {FORMAT_VERSION}; "
+            f"run mixdim size again"
+        )
+    try:
+        _check_widths(sizing.plan)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return sizing
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong, with its place and value."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"]) or "file"
+    value = f" (value {fault['input']!r})" if not isinstance(fault["input"], (dict, bytes)) else ""
+    return f"{where}: {fault['msg']}{value}"
+
+
+def _check_widths(plan: SizingPlan) -> None:
+    for table in plan.tables():
+        if table.embedding_dim % WIDTH_STEP:
+            nearest = -(-table.embedding_dim // WIDTH_STEP) * WIDTH_STEP
+            raise ValueError(
+                f"table {table.name!r}: embedding_dim={table.embedding_dim}, expected a multiple "
+                f"of {WIDTH_STEP} (FBGEMM kernels); try {nearest}"
+            )
+
+
+def sizing_bytes(sizing: SizingFile) -> PlanBytes:
+    """What the plan of a file costs under the optimizer it was made for."""
+    return plan_bytes(sizing.plan, sizing.optimizer)
