@@ -19,6 +19,7 @@ from models.sizing import (
     size_in_blocks,
     uniform_bytes,
 )
+from models.sizing.base import MAX_WIDTH
 from models.tables import WIDTH_STEP, FieldStats, PlanError, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
 from service.sizing import DEFAULT_BASE_DIM, FORMAT_VERSION, DatasetReference, SizingFile
@@ -112,19 +113,26 @@ def size_fields(
             out_dim=request.out_dim,
         )
     except PlanError as error:
-        raise _explained(error, request, base_bytes) from error
+        raise _explained(error, request, fields) from error
     return fitted, budget_bytes
 
 
-def _explained(error: PlanError, request: SizingRequest, base_bytes: int) -> PlanError:
-    """Say in the words of an ``Nx`` budget how small the smallest plan is."""
+def _explained(error: PlanError, request: SizingRequest, fields: Sequence[FieldStats]) -> PlanError:
+    """Say in the words of an ``Nx`` budget what would be possible."""
     if request.budget is None or not request.budget.strip().lower().endswith("x"):
         return error
-    most = base_bytes * 100 // error.needed_bytes / 100
+    needed = error.needed_bytes
+    base = {
+        dim: uniform_bytes(fields, dim, request.optimizer)
+        for dim in (request.base_dim, *range(WIDTH_STEP, MAX_WIDTH + 1, WIDTH_STEP))
+    }
+    most = base[request.base_dim] * 100 // needed / 100
+    enough = [dim for dim, size in base.items() if parse_budget(request.budget, size) >= needed]
+    hint = f", and {request.budget} from --base-dim {min(enough)} on" if enough else ""
     return PlanError(
-        f"{error}; against uniform {request.base_dim} with {request.optimizer} no more than "
-        f"{most}x is possible (a larger --base-dim asks for less)",
-        needed_bytes=error.needed_bytes,
+        f"{error}; with {request.optimizer} at most {most}x smaller than uniform "
+        f"{request.base_dim} is possible{hint}",
+        needed_bytes=needed,
     )
 
 
