@@ -1,123 +1,148 @@
-"""The Parquet parts of a split, one row group at a time, as arrays."""
+"""Rows into Parquet parts that a loader can map: plain pages of equal row groups."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from service.data.batch import Columns, ListColumn
-from service.data.dataset import LABEL_COLUMN, DatasetInfo, Split
+from service.data.base import Layout
+from service.data.dataset import LABEL_COLUMN, MISSING_DENSE, DenseStats, Split, SplitInfo
 
-OPEN_PARTS = 16
-"""Parts that stay open; opening one means to parse its footer."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowGroup:
-    """Where a run of rows lies."""
-
-    path: Path
-    index: int
-    num_rows: int
+GROUP_ROWS = 1 << 14
+PART_ROWS = 1 << 20
 
 
-class Parts:
-    """Reads row groups of one split.
+def parts_schema(layout: Layout) -> pa.Schema:
+    """Columns of a part: label, dense columns, ids."""
+    ids = {
+        name: pa.list_(pa.field("element", pa.int32(), nullable=False)) if is_list else pa.int32()
+        for name, is_list in layout.fields.items()
+    }
+    types = {LABEL_COLUMN: pa.float32(), **dict.fromkeys(layout.dense, pa.float32()), **ids}
+    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
-    Args:
-        folder: Dataset folder.
-        info: Its ``dataset.json``.
-        split: Which split.
-        single_fields: Fields with one id an example.
-        list_fields: Fields with any number of ids.
 
-    Raises:
-        FileNotFoundError: If a part is missing.
-        ValueError: If a part is not Parquet, or the parts hold another number of rows than
-            ``dataset.json`` says.
+@dataclass(slots=True)
+class Moments:
+    """Sums over the values of a dense column that are not missing."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    low: float = np.inf
+    high: float = -np.inf
+    missing: int = 0
+
+    def add(self, values: NDArray[np.float32]) -> None:
+        """Add a row group."""
+        present = values[values != MISSING_DENSE].astype(np.float64)
+        self.missing += len(values) - len(present)
+        if len(present) == 0:
+            return
+        self.count += len(present)
+        self.total += float(present.sum())
+        self.squares += float(np.square(present).sum())
+        self.low = min(self.low, float(present.min()))
+        self.high = max(self.high, float(present.max()))
+
+    def stats(self, name: str, transform: str) -> DenseStats:
+        """Summarise; a column without any value has zeros."""
+        count = max(self.count, 1)
+        mean = self.total / count
+        return DenseStats(
+            name=name,
+            transform="log1p" if transform == "log1p" else "none",
+            mean=mean,
+            std=float(np.sqrt(max(self.squares / count - mean * mean, 0.0))),
+            min=self.low if self.count else 0.0,
+            max=self.high if self.count else 0.0,
+            num_missing=self.missing,
+        )
+
+
+class PartWriter:
+    """Writes the rows of one split, and sums them up on the way.
+
+    Row groups and sums are cut by row count alone, so neither files nor statistics depend on the
+    blocks that the rows came in.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        info: DatasetInfo,
-        split: Split,
-        *,
-        single_fields: Sequence[str],
-        list_fields: Sequence[str],
-    ) -> None:
-        self._dense = list(info.dense_names)
-        self._single = list(single_fields)
-        self._lists = list(list_fields)
-        self._open = lru_cache(OPEN_PARTS)(_open)
-        self.groups = [
-            RowGroup(path, index, metadata.row_group(index).num_rows)
-            for path, metadata in (
-                (path, self._open(path).metadata)
-                for path in (folder / part for part in info.splits[split].parts)
+    def __init__(self, folder: Path, split: Split, layout: Layout) -> None:
+        self._folder = folder
+        self._split = split
+        self._schema = parts_schema(layout)
+        self._transforms = layout.dense
+        self._waiting: list[pa.RecordBatch] = []
+        self._num_waiting = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._parts: list[str] = []
+        self._moments = {name: Moments() for name in layout.dense}
+        self._num_rows = 0
+        self._label_total = 0.0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take rows over; they are written once they fill a row group."""
+        self._waiting.append(batch)
+        self._num_waiting += batch.num_rows
+        if self._num_waiting >= GROUP_ROWS:
+            self._write_groups(self._num_waiting // GROUP_ROWS * GROUP_ROWS)
+
+    def finish(self) -> SplitInfo:
+        """Write what is left and close the last part."""
+        if self._num_waiting:
+            self._write_groups(self._num_waiting)
+        self.close()
+        return SplitInfo(
+            num_rows=self._num_rows,
+            label_mean=self._label_total / max(self._num_rows, 1),
+            parts=tuple(self._parts),
+        )
+
+    def close(self) -> None:
+        """Close the open part, if any."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def dense_stats(self) -> tuple[DenseStats, ...]:
+        """Statistics of the dense columns over all rows of the split."""
+        return tuple(
+            moments.stats(name, self._transforms[name]) for name, moments in self._moments.items()
+        )
+
+    def _write_groups(self, num_rows: int) -> None:
+        rows = pa.Table.from_batches(self._waiting, self._schema)
+        rest = rows.slice(num_rows)
+        self._waiting = rest.to_batches()
+        self._num_waiting = rest.num_rows
+        for start in range(0, num_rows, GROUP_ROWS):
+            group = rows.slice(start, min(GROUP_ROWS, num_rows - start)).combine_chunks()
+            self._open_part().write_table(group, row_group_size=GROUP_ROWS)
+            self._sum_up(group)
+
+    def _open_part(self) -> pq.ParquetWriter:
+        if self._num_rows % PART_ROWS == 0:
+            self.close()
+        if self._writer is None:
+            name = f"{self._split}/part-{len(self._parts):05d}.parquet"
+            path = self._folder / name
+            path.parent.mkdir(exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="none",
+                use_dictionary=False,
+                write_statistics=False,
+                column_encoding="PLAIN",
             )
-            for index in range(metadata.num_row_groups)
-        ]
-        found, expected = sum(g.num_rows for g in self.groups), info.splits[split].num_rows
-        if found != expected:
-            raise ValueError(
-                f"split {split!r} of {folder} has {found} rows in its parts, dataset.json says "
-                f"{expected}; the dataset changed after it was prepared: prepare it again"
-            )
+            self._parts.append(name)
+        return self._writer
 
-    def read(self, group: RowGroup) -> Columns:
-        """Decode one row group."""
-        table = self._open(group.path).read_row_group(
-            group.index,
-            columns=[LABEL_COLUMN, *self._dense, *self._single, *self._lists],
-            use_threads=False,
-        )
-        dense = np.empty((group.num_rows, len(self._dense)), dtype=np.float32)
-        for index, name in enumerate(self._dense):
-            dense[:, index] = _values(table, name)
-        ids = np.empty((len(self._single), group.num_rows), dtype=np.int32)
-        for index, name in enumerate(self._single):
-            ids[index] = _values(table, name)
-        return Columns(
-            labels=_values(table, LABEL_COLUMN),
-            dense=dense,
-            ids=ids,
-            lists=tuple(_list_column(table, name) for name in self._lists),
-        )
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"part {path} is missing, dataset.json names it; prepare the dataset again"
-        )
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"part {path} is no valid Parquet file ({error}); prepare the dataset again"
-        ) from error
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _values(table: pa.Table, name: str) -> np.ndarray:
-    """A column as an array over Arrow's own memory."""
-    values: np.ndarray = _column(table, name).to_numpy(zero_copy_only=True)
-    return values
-
-
-def _list_column(table: pa.Table, name: str) -> ListColumn:
-    column = _column(table, name)
-    offsets = column.offsets.to_numpy(zero_copy_only=True)
-    return ListColumn(
-        lengths=np.diff(offsets).astype(np.int32),
-        values=column.values.to_numpy(zero_copy_only=True)[offsets[0] : offsets[-1]],
-    )
+    def _sum_up(self, group: pa.Table) -> None:
+        self._num_rows += group.num_rows
+        self._label_total += float(group[LABEL_COLUMN].to_numpy().sum(dtype=np.float64))
+        for name, moments in self._moments.items():
+            moments.add(group[name].to_numpy())

@@ -1,0 +1,143 @@
+"""The seam between raw logs and everything after them: blocks of lines in, rows of columns out.
+
+A `Dataset` cuts its files into blocks, in order and cheaply, and parses each block on its own, so
+that blocks can be parsed by several threads and the result does not depend on how many there are.
+
+Columns come out *encoded*: the distinct values of a block once, and a code per row. Checking,
+transforming, counting and mapping then cost one step per distinct value, not one per row.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.data.dataset import LABEL_COLUMN, SourceFile, Task
+
+Transform = Literal["log1p", "none"]
+MISSING_CODE = -1
+"""Code of a row that has no value."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Which columns the rows of a dataset have."""
+
+    task: Task
+    dense: Mapping[str, Transform] = field(default_factory=dict)
+    """Transform of every dense column."""
+    fields: Mapping[str, bool]
+    """Every categorical column, and whether a row holds a list of its values."""
+    time_column: str | None = None
+    """Raw column that orders the rows in time, where there is one."""
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise ValueError("the data has no categorical column; name at least one")
+        names = [LABEL_COLUMN, *self.dense, *self.fields]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"column {name!r} occurs {names.count(name)} times among label, dense and "
+                    f"categorical columns; give every column one role and its own name"
+                )
+            if not name or "/" in name or name.startswith("."):
+                raise ValueError(
+                    f"column {name!r} cannot name a file; use a name without '/' or leading '.'"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """A run of whole lines of one file (or rows of a Parquet file)."""
+
+    path: Path
+    first_line: int
+    """Line number in its file of the first line, from 1 and with the header counted."""
+    first_index: int
+    """Position of the first line among all data lines of all files."""
+    num_lines: int
+    bytes_read: int
+    """Bytes of all files that had been read when this block was cut; for progress."""
+    payload: bytes | pa.RecordBatch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reject:
+    """A line that is left out, and why."""
+
+    path: Path
+    line: int
+    reason: str
+    text: bytes
+    """The line itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Categories:
+    """One categorical column of a block: distinct values, and a code per row or list element."""
+
+    values: pa.Array
+    """Distinct values, as strings without nulls."""
+    codes: NDArray[np.int32]
+    """Index into ``values``, or `MISSING_CODE`."""
+    lengths: NDArray[np.int32] | None = None
+    """Elements of every row, at least 1 (a missing list is one missing element); lists only."""
+
+    def take(self, rows: NDArray[np.bool_]) -> "Categories":
+        """Keep the rows that the mask marks."""
+        if self.lengths is None:
+            return Categories(values=self.values, codes=self.codes[rows])
+        elements = np.repeat(rows, self.lengths)
+        return Categories(
+            values=self.values, codes=self.codes[elements], lengths=self.lengths[rows]
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rows:
+    """The accepted rows of one block, and the lines that were not accepted."""
+
+    block: Block
+    index: NDArray[np.int64]
+    """Position of every row among all data lines, rejected ones counted."""
+    label: NDArray[np.float32]
+    dense: Mapping[str, NDArray[np.float32]]
+    """Transformed values, missing ones marked."""
+    fields: Mapping[str, Categories]
+    time: NDArray[np.int64] | None = None
+    rejects: Sequence[Reject] = ()
+
+
+class Dataset(Protocol):
+    """Raw logs as rows of label, dense and categorical columns."""
+
+    @property
+    def layout(self) -> Layout:
+        """The columns of every row."""
+        ...
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all files, the scale of `Block.bytes_read`."""
+        ...
+
+    def blocks(self) -> Iterator[Block]:
+        """Cut the files into blocks, in order; may be called once per pass."""
+        ...
+
+    def parse(self, block: Block) -> Rows:
+        """Check and convert one block; free of side effects, so any thread may call it."""
+        ...
+
+    def files(self) -> Sequence[SourceFile]:
+        """What the last finished pass read."""
+        ...
+
+    def attachments(self) -> Mapping[str, str]:
+        """Texts of its own that the dataset folder keeps, by file name."""
+        ...

@@ -1,0 +1,189 @@
+"""Encoded columns as numbers and as categories, with every value checked once.
+
+A column comes as distinct values and codes, so each function here works on the distinct values of
+a block; a value that is no good marks its rows in `Faults`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from service.data.base import MISSING_CODE, Categories, Transform
+from service.data.dataset import MISSING_DENSE
+
+Derive = Callable[[pa.Array], pa.Array]
+"""From distinct strings to strings (or lists of strings), null where there is no value."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Faults:
+    """Rows of a block that hold a value that is no good, with the first reason of each."""
+
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def mark(self, rows: NDArray[np.int64], reason: Callable[[int], str]) -> None:
+        """Note rows; ``reason`` is asked for those that had none yet."""
+        for row in rows.tolist():
+            if row not in self.reasons:
+                self.reasons[row] = reason(row)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """Distinct values of a column and a code per row."""
+
+    name: str
+    values: pa.Array
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, name: str, column: pa.Array | pa.ChunkedArray) -> "Encoded":
+        """Encode a column unless it is; nulls get `MISSING_CODE`."""
+        if isinstance(column, pa.ChunkedArray):
+            column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        if not isinstance(column, pa.DictionaryArray):
+            column = column.dictionary_encode()
+        codes = column.indices.fill_null(MISSING_CODE).to_numpy().astype(np.int32, copy=False)
+        return cls(name=name, values=column.dictionary, codes=codes)
+
+    def rows_of(self, bad: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Rows whose value is marked in ``bad``."""
+        return np.flatnonzero(np.append(bad, False)[self.codes])  # the last stands for "missing"
+
+    def mark(self, bad: NDArray[np.bool_], faults: Faults, reason: str) -> None:
+        """Mark the rows of bad values; ``{}`` in the reason is the value."""
+        if bad.any():
+            faults.mark(self.rows_of(bad), lambda row: self._explain(row, reason))
+
+    def _explain(self, row: int, reason: str) -> str:
+        value = self.values[int(self.codes[row])].as_py()
+        if isinstance(value, bytes):
+            value = value[:40].decode("utf-8", "backslashreplace")
+        return f"column {self.name}: {reason.format(repr(value))}"
+
+
+def to_numbers(column: Encoded, faults: Faults) -> NDArray[np.float64]:
+    """Distinct values as finite numbers, NaN where they are none."""
+    values = column.values
+    if pa.types.is_binary(values.type) or pa.types.is_string(values.type):
+        text, broken = _cast_each(values, pa.string())
+        column.mark(broken, faults, "{} is not UTF-8")
+        numbers, bad = _cast_each(pc.utf8_trim_whitespace(text), pa.float64())
+        bad &= ~broken
+    else:
+        numbers, bad = _cast_each(values, pa.float64())
+    column.mark(bad, faults, "{} is not a number")
+    result: NDArray[np.float64] = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    infinite = ~np.isfinite(result) & np.asarray(numbers.is_valid())
+    column.mark(infinite, faults, "{} is not a finite number")
+    return result
+
+
+def to_dense(column: Encoded, transform: Transform, faults: Faults) -> NDArray[np.float32]:
+    """A dense column per row: transformed, missing values marked."""
+    numbers = to_numbers(column, faults)
+    if transform == "log1p":
+        numbers = np.log1p(np.maximum(numbers, 0.0))
+    else:
+        column.mark(numbers < 0, faults, "{} is negative, and the transform 'none' keeps values")
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float32)
+    too_large = np.isinf(narrow) & np.isfinite(numbers)
+    column.mark(too_large, faults, "{} does not fit into 32 bits")
+    return np.append(narrow, np.float32(MISSING_DENSE))[column.codes]
+
+
+def to_label(column: Encoded, allowed: tuple[float, ...], faults: Faults) -> NDArray[np.float32]:
+    """The label per row; a row without one is no good. No ``allowed`` values mean any number."""
+    numbers = to_numbers(column, faults)
+    if allowed:
+        expected = " or ".join(f"{value:g}" for value in allowed)
+        bad = ~np.isin(numbers, allowed) & np.isfinite(numbers)
+        column.mark(bad, faults, "{} is not a label; expected " + expected)
+    missing = np.flatnonzero(column.codes == MISSING_CODE)
+    faults.mark(missing, lambda _: f"column {column.name}: the label is missing")
+    return np.append(numbers, np.nan)[column.codes].astype(np.float32)
+
+
+def to_time(column: Encoded, faults: Faults) -> NDArray[np.int64]:
+    """A point in time per row, in the column's own unit; a row without one is no good."""
+    if pa.types.is_temporal(column.values.type):
+        column = Encoded(
+            name=column.name, values=column.values.cast(pa.int64()), codes=column.codes
+        )
+    numbers = to_numbers(column, faults)
+    missing = np.flatnonzero(column.codes == MISSING_CODE)
+    faults.mark(missing, lambda _: f"column {column.name}: the time is missing")
+    return np.append(np.nan_to_num(numbers), 0.0)[column.codes].astype(np.int64)
+
+
+def to_categories(
+    column: Encoded, faults: Faults, derive: Derive | None = None, *, strict: bool = False
+) -> Categories:
+    """A categorical column; an empty value is a missing one.
+
+    Args:
+        column: The column as it was read.
+        faults: Where values that are not UTF-8 are noted.
+        derive: What to make of the values, as `Derive`; as they are where not given.
+        strict: Whether a value of which ``derive`` makes nothing is no good; else it is missing.
+    """
+    text, broken = _cast_each(column.values, pa.string())
+    column.mark(broken, faults, "{} is not UTF-8")
+    if derive is None and not pc.any(pc.equal(text, "")).as_py() and not broken.any():
+        return Categories(values=text, codes=column.codes)
+    derived = text if derive is None else derive(text)
+    if strict:
+        unread = np.asarray(derived.is_null()) & ~broken
+        column.mark(unread, faults, "{} cannot be read")
+    if pa.types.is_list(derived.type):
+        return _encode_lists(derived, column.codes)
+    return _encode(derived, column.codes)
+
+
+def _encode(derived: pa.Array, codes: NDArray[np.int32]) -> Categories:
+    """Encode again: several distinct values may have become one, and empty ones missing."""
+    again = _codes_of(derived)
+    return Categories(
+        values=again.values, codes=np.append(again.codes, np.int32(MISSING_CODE))[codes]
+    )
+
+
+def _encode_lists(derived: pa.ListArray, codes: NDArray[np.int32]) -> Categories:
+    """Lists per distinct value become elements per row; empty lists one missing element."""
+    again = _codes_of(derived.flatten())
+    lengths = pc.list_value_length(derived).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = np.append(lengths, 0).astype(np.int32)  # the last stands for "missing"
+    starts = np.cumsum(lengths) - lengths
+    row_lengths = lengths[codes]
+    missing = row_lengths == 0
+    taken = np.where(missing, 1, row_lengths).astype(np.int32)
+    within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
+    elements = np.repeat(starts[codes], taken) + within
+    padded = np.append(again.codes, np.int32(MISSING_CODE))
+    elements[np.repeat(missing, taken)] = len(again.codes)
+    return Categories(values=again.values, codes=padded[elements], lengths=taken)
+
+
+def _codes_of(strings: pa.Array) -> Encoded:
+    emptied = pc.if_else(pc.equal(strings, ""), pa.scalar(None, strings.type), strings)
+    return Encoded.of("", emptied)
+
+
+def _cast_each(values: pa.Array, to: pa.DataType) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Cast values; those that cannot be cast become null and are marked, by halving."""
+    if values.type == to:
+        return values, np.zeros(len(values), dtype=bool)
+    try:
+        return pc.cast(values, to), np.zeros(len(values), dtype=bool)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, to), np.ones(1, dtype=bool)
+    half = len(values) // 2
+    left, left_bad = _cast_each(values[:half], to)
+    right, right_bad = _cast_each(values[half:], to)
+    return pa.concat_arrays([left, right]), np.concatenate([left_bad, right_bad])

@@ -1,0 +1,115 @@
+"""The first pass: check every line, count the values of the training split."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from service.data.base import Block, Dataset, Layout, Rows
+from service.data.counting import Counters, count_codes
+from service.data.options import PrepareConfig, Progress, Report, parse_bytes
+from service.data.ordered import map_in_order
+from service.data.rejects import RejectLog
+from service.data.splits import Splitter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counted:
+    """What the first pass has found out."""
+
+    layout: Layout
+    counters: Counters
+    num_train_rows: int
+    num_rejects: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockCounts:
+    """The training values of one block."""
+
+    rows: Rows
+    train_labels: NDArray[np.float32]
+    fields: dict[str, tuple[pa.Array, NDArray[np.int64], int]]
+
+
+def count_values(
+    dataset: Dataset, config: PrepareConfig, splitter: Splitter, folder: Path, report: Report
+) -> Counted:
+    """Read everything once.
+
+    Raises:
+        ValueError: If there are no lines, too many malformed ones, no training rows, or one label.
+    """
+
+    def count(block: Block) -> BlockCounts:
+        rows = dataset.parse(block)
+        train = splitter(rows) == 0
+        fields = {name: count_codes(column, train) for name, column in rows.fields.items()}
+        return BlockCounts(rows=rows, train_labels=rows.label[train], fields=fields)
+
+    runs = folder / "runs"
+    counters = Counters(dataset.layout.fields, memory_bytes=parse_bytes(config.memory), folder=runs)
+    rejects = RejectLog(folder, config.max_reject_ratio, dataset.num_bytes)
+    labels = LabelRange()
+    try:
+        for counts in map_in_order(count, dataset.blocks(), config.num_threads):
+            rejects.add(counts.rows)
+            labels.add(counts.train_labels)
+            for name, partial in counts.fields.items():
+                counters.add(name, *partial)
+            counters.keep_limit()
+            report(
+                Progress(
+                    name="pass 1/2: count",
+                    num_rows=rejects.num_lines - rejects.num_rejects,
+                    bytes_read=counts.rows.block.bytes_read,
+                    num_bytes=dataset.num_bytes,
+                )
+            )
+        if rejects.num_lines == 0:
+            raise ValueError("the input has no data lines; expected at least one")
+        rejects.finish()
+    finally:
+        rejects.close()
+    labels.check(rejects.num_lines - rejects.num_rejects)
+    return Counted(
+        layout=dataset.layout,
+        counters=counters,
+        num_train_rows=labels.num_rows,
+        num_rejects=rejects.num_rejects,
+    )
+
+
+@dataclass(slots=True)
+class LabelRange:
+    """Smallest and largest training label."""
+
+    num_rows: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+    def add(self, labels: NDArray[np.float32]) -> None:
+        """Add the training labels of a block."""
+        if len(labels):
+            self.num_rows += len(labels)
+            self.low = min(self.low, float(labels.min()))
+            self.high = max(self.high, float(labels.max()))
+
+    def check(self, num_rows: int) -> None:
+        """Refuse data that nothing can be learned from.
+
+        Raises:
+            ValueError: If there are no training rows, or all have the same label.
+        """
+        if self.num_rows == 0:
+            raise ValueError(
+                f"none of the {num_rows:,} rows are in the training split; give more rows or "
+                f"raise the first of --fractions"
+            )
+        if self.low == self.high:
+            raise ValueError(
+                f"all {self.num_rows:,} training rows have label {self.low:g}, expected different "
+                f"ones; check the label column"
+            )

@@ -1,0 +1,173 @@
+"""``prepare``: raw logs in, a dataset folder out, in two streaming passes.
+
+The first pass checks every line and counts the values of the training split; the second maps
+values to ids and writes the parts. Between them, values are ranked into vocabularies.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service import __version__
+from service.data.base import Dataset
+from service.data.dataset import (
+    DatasetInfo,
+    DenseStats,
+    FieldInfo,
+    Provenance,
+    Split,
+    SplitInfo,
+    write_dataset_info,
+)
+from service.data.encoding import RowEncoder
+from service.data.first_pass import Counted, count_values
+from service.data.options import PrepareConfig, Progress, Report
+from service.data.ordered import map_in_order
+from service.data.parts import PartWriter
+from service.data.splits import SPLITS, Splitter
+from service.data.splitters import choose_splitter
+from service.data.staging import check_output, staged_folder
+from service.data.vocabulary import ValueIndex, Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranked:
+    """The vocabularies, as the second pass needs them."""
+
+    fields: tuple[FieldInfo, ...]
+    indexes: Mapping[str, ValueIndex]
+
+
+def prepare(config: PrepareConfig, report: Report = lambda _: None) -> DatasetInfo:
+    """Make a dataset folder.
+
+    Args:
+        config: Source and options.
+        report: Called after every block with the state of the pass.
+
+    Returns:
+        What was written; also in ``dataset.json``.
+
+    Raises:
+        FileNotFoundError: If an input is missing.
+        ValueError: If the input cannot be trained on: empty, too many malformed lines, one label.
+        OSError: If the output cannot be written, or exists.
+    """
+    check_output(config.output, overwrite=config.overwrite)
+    dataset = config.source.open(config.block_bytes)
+    with staged_folder(config.output, overwrite=config.overwrite) as folder:
+        splitter = choose_splitter(dataset, config, report)
+        counted = count_values(dataset, config, splitter, folder, report)
+        files = tuple(dataset.files())
+        ranked = _rank_values(counted, config, folder)
+        splits, dense = _write_parts(dataset, config, splitter, ranked, folder, report)
+        if tuple(dataset.files()) != files:
+            raise ValueError(
+                "the input changed while it was read; prepare it again when it is still"
+            )
+        for name, text in dataset.attachments().items():
+            (folder / name).write_text(text, encoding="utf-8")
+        info = DatasetInfo(
+            source=config.source.name,
+            task=dataset.layout.task,
+            dense=dense,
+            fields=ranked.fields,
+            splits=splits,
+            num_rows=sum(split.num_rows for split in splits.values()),
+            num_rejects=counted.num_rejects,
+            provenance=Provenance(
+                mixdim_version=__version__,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=files,
+                options=resolved_options(config),
+            ),
+        )
+        write_dataset_info(info, folder)
+    return info
+
+
+def resolved_options(config: PrepareConfig) -> dict[str, object]:
+    """Options that shape the result, for the record."""
+    options = {name: value for name, value in asdict(config).items() if name not in IRRELEVANT}
+    return {name: _plain(value) for name, value in options.items()}
+
+
+IRRELEVANT = frozenset({"output", "overwrite", "threads", "block_bytes", "memory"})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _rank_values(counted: Counted, config: PrepareConfig, folder: Path) -> Ranked:
+    """Rank the values of each field in turn, so that one field's counts are held at a time."""
+    fields, indexes = [], {}
+    (folder / "vocab").mkdir()
+    for name, counter in counted.counters.by_name.items():
+        vocabulary = Vocabulary.from_counts(
+            counter.partitions(), num_missing=counter.num_missing, min_count=config.min_count
+        )
+        counter.clear()
+        _write_vocabulary(vocabulary, folder / "vocab" / f"{name}.parquet")
+        fields.append(
+            FieldInfo(
+                stats=vocabulary.stats(name, counted.num_train_rows),
+                num_distinct=vocabulary.num_distinct,
+                missing_id=vocabulary.missing_id,
+                unknown_id=vocabulary.unknown_id,
+                is_list=counted.layout.fields[name],
+            )
+        )
+        indexes[name] = ValueIndex(vocabulary)
+    shutil.rmtree(folder / "runs", ignore_errors=True)
+    return Ranked(fields=tuple(fields), indexes=indexes)
+
+
+def _write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
+    table = pa.table({"value": vocabulary.values, "count": vocabulary.counts})
+    pq.write_table(table, path, compression="zstd", use_dictionary=False, row_group_size=1 << 20)
+
+
+def _write_parts(
+    dataset: Dataset,
+    config: PrepareConfig,
+    splitter: Splitter,
+    ranked: Ranked,
+    folder: Path,
+    report: Report,
+) -> tuple[dict[Split, SplitInfo], tuple[DenseStats, ...]]:
+    """Read everything again, map and write; return the splits and the dense statistics."""
+    encode = RowEncoder(layout=dataset.layout, splitter=splitter, indexes=ranked.indexes)
+    writers = {split: PartWriter(folder, split, dataset.layout) for split in SPLITS}
+    num_rows = 0
+    try:
+        for block, batches in map_in_order(
+            lambda block: (block, encode(dataset.parse(block))),
+            dataset.blocks(),
+            config.num_threads,
+        ):
+            for writer, batch in zip(writers.values(), batches, strict=True):
+                writer.add(batch)
+                num_rows += batch.num_rows
+            report(
+                Progress(
+                    name="pass 2/2: write",
+                    num_rows=num_rows,
+                    bytes_read=block.bytes_read,
+                    num_bytes=dataset.num_bytes,
+                )
+            )
+        splits = {split: writer.finish() for split, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return splits, writers["train"].dense_stats()

@@ -1,0 +1,81 @@
+"""A folder that appears whole or not at all."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.data.dataset import DATASET_FILE
+
+
+@contextmanager
+def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Yield a folder beside ``output`` that takes its place when the block ends without error.
+
+    Args:
+        output: The folder to be made.
+        overwrite: Whether a dataset that is there already may be replaced.
+
+    Raises:
+        FileExistsError: If ``output`` exists and may not be replaced.
+        OSError: If the folder cannot be written.
+    """
+    check_output(output, overwrite=overwrite)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent))
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        yield folder
+        folder.chmod(0o755)
+        _take_place(folder, output, overwrite=overwrite)
+    except OSError as error:
+        # Errors of the inputs bring their own text; those of the disk only a number.
+        raise (_cannot_write(output, error) if error.errno in DISK_ERRORS else error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something is that is not to be replaced.
+
+    Raises:
+        FileExistsError: If ``output`` exists and may not be replaced.
+    """
+    if not output.exists():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output} exists; choose another --output or add --overwrite")
+    if not (output / DATASET_FILE).is_file():
+        raise FileExistsError(
+            f"{output} exists and is not a dataset (it has no {DATASET_FILE}); --overwrite "
+            f"replaces datasets only, choose another --output"
+        )
+
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+
+
+def _cannot_write(output: Path, error: OSError) -> OSError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return OSError(f"{output} cannot be written: {reason}; free some space or choose --output")
+
+
+def _take_place(folder: Path, output: Path, *, overwrite: bool) -> None:
+    """Rename, so that at every moment a whole dataset is on disk."""
+    check_output(output, overwrite=overwrite)
+    if not output.exists():
+        folder.rename(output)
+        return
+    old = folder.with_name(f"{folder.name}-old")
+    output.rename(old)
+    try:
+        folder.rename(output)
+    except OSError:
+        old.rename(output)
+        raise
+    shutil.rmtree(old)
