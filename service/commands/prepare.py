@@ -68,13 +68,7 @@ def _prepare(config: PrepareConfig, *, as_json: bool) -> None:
 
 def _write_raw(config: PrepareConfig, source: Synthetic, path: Path) -> None:
     with shown_progress() as report:
-        written = write_raw(
-            source,
-            path,
-            overwrite=config.overwrite,
-            num_threads=config.num_threads,
-            report=report,
-        )
+        written = write_raw(config, source, path, report)
     for day in written:
         print(day)
 

@@ -113,6 +113,16 @@ class Rows:
     rejects: Sequence[Reject] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """How a source is to be read."""
+
+    block_bytes: int = 8 << 20
+    """Text that is parsed at a time, about."""
+    seed: int = 0
+    """Seed of what is drawn, where a source draws."""
+
+
 class Dataset(Protocol):
     """Raw logs as rows of label, dense and categorical columns."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final
 
 import tyro
 
-from service.data.base import Dataset, Layout
+from service.data.base import Dataset, Layout, Reading
 from service.data.blocks import LineBlocks, check_files
 from service.data.dataset import LABEL_COLUMN
 from service.data.delimited import DelimitedDataset, FieldSource, Roles
@@ -25,11 +25,11 @@ class Criteo:
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files in order, plain, .gz or .zst; several files are several days."""
 
-    def open(self, block_bytes: int) -> Dataset:
-        """Open the files for reading in blocks of about ``block_bytes``."""
+    def open(self, reading: Reading) -> Dataset:
+        """Check that the files are there."""
         check_files(self.inputs)
         return DelimitedDataset(
-            lines=LineBlocks(paths=self.inputs, block_bytes=block_bytes, header=False),
+            lines=LineBlocks(paths=self.inputs, block_bytes=reading.block_bytes, header=False),
             how=CRITEO_LINES,
             roles=CRITEO_ROLES,
         )

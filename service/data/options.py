@@ -34,7 +34,7 @@ class PrepareConfig:
     """Shares of train, validation and test."""
 
     seed: int = 0
-    """Seed of the random split."""
+    """Seed of the random split, and of data that is made up."""
 
     max_reject_ratio: float = 0.001
     """Share of malformed lines, in [0, 1], above which the job stops."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service import __version__
-from service.data.base import Dataset
+from service.data.base import Dataset, Reading
 from service.data.dataset import (
     DatasetInfo,
     DenseStats,
@@ -59,7 +59,7 @@ def prepare(config: PrepareConfig, report: Report = lambda _: None) -> DatasetIn
         OSError: If the output cannot be written, or exists.
     """
     check_output(config.output, overwrite=config.overwrite)
-    dataset = config.source.open(config.block_bytes)
+    dataset = config.source.open(Reading(block_bytes=config.block_bytes, seed=config.seed))
     with staged_folder(config.output, overwrite=config.overwrite) as folder:
         splitter = choose_splitter(dataset, config, report)
         counted = count_values(dataset, config, splitter, folder, report)

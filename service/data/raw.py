@@ -4,31 +4,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from service.data.base import Block
+from service.data.base import Block, Reading
 from service.data.blocks import COMPRESSIONS
-from service.data.options import Progress, Report
+from service.data.options import PrepareConfig, Progress, Report
 from service.data.ordered import map_in_order
 from service.data.synthetic import Synthetic, SyntheticDataset, describe_teacher
-from service.data.teacher import Teacher
 
 TEACHER_SUFFIX = ".teacher.json"
 
 
-def write_raw(
-    config: Synthetic,
-    path: Path,
-    *,
-    overwrite: bool,
-    num_threads: int,
-    report: Report = lambda _: None,
-) -> list[Path]:
+def write_raw(config: PrepareConfig, source: Synthetic, path: Path, report: Report) -> list[Path]:
     """Write raw text, and what the teacher knows to ``<path>.teacher.json``.
 
     Args:
-        config: What to make.
-        path: File to write; with several days, the name of the first is made from it.
-        overwrite: Whether files that are there already may be replaced.
-        num_threads: Threads that draw; the text does not depend on it.
+        config: Seed, threads, and whether files that are there already may be replaced.
+        source: What to make.
+        path: File to write; several days are several files named after it.
         report: Called after every chunk with the state of the work.
 
     Returns:
@@ -37,15 +28,16 @@ def write_raw(
     Raises:
         FileExistsError: If a file exists and may not be replaced.
     """
-    paths = day_paths(path, config.days)
+    paths = day_paths(path, source.days)
     for existing in filter(Path.exists, paths):
-        if not overwrite:
+        if not config.overwrite:
             raise FileExistsError(f"{existing} exists; choose another --raw or add --overwrite")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = [day.with_name(f".partial-{day.name}") for day in paths]
+    dataset = source.open(Reading(seed=config.seed))
     try:
-        _write_days(config, partial, num_threads, report)
-        path.with_name(path.name + TEACHER_SUFFIX).write_text(describe_teacher(config))
+        _write_days(dataset, partial, config.num_threads, report)
+        path.with_name(path.name + TEACHER_SUFFIX).write_text(describe_teacher(dataset))
         for written, day in zip(partial, paths, strict=True):
             written.replace(day)
     finally:
@@ -62,8 +54,10 @@ def day_paths(path: Path, days: int) -> list[Path]:
     return [path.with_name(f"{stem}_{day}{dot}{endings}") for day in range(days)]
 
 
-def _write_days(config: Synthetic, paths: list[Path], num_threads: int, report: Report) -> None:
-    dataset = SyntheticDataset(config=config, teacher=Teacher(seed=config.seed, scale=config.scale))
+def _write_days(
+    dataset: SyntheticDataset, paths: list[Path], num_threads: int, report: Report
+) -> None:
+    config = dataset.config
     texts = map_in_order(lambda block: (block, dataset.text(block)), dataset.blocks(), num_threads)
     ends = [config.rows * (day + 1) // config.days for day in range(config.days)]
     rest: list[tuple[int, bytes]] = []

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from service.data.base import Block, Dataset, Layout, Rows
+from service.data.base import Block, Layout, Reading, Rows
 from service.data.criteo import CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
 from service.data.dataset import LABEL_COLUMN, SourceFile
 from service.data.records import read_records
@@ -34,9 +34,6 @@ class Synthetic:
     scale: float = 0.01
     """Size of the vocabularies against Criteo's Kaggle log (33.8 million values at 1)."""
 
-    seed: int = 0
-    """Seed of everything that is drawn."""
-
     raw: Path | None = None
     """Only write raw text to this file (.gz and .zst are compressed), and prepare nothing."""
 
@@ -50,9 +47,9 @@ class Synthetic:
                 f"row and one day, and a scale in (0, 100]"
             )
 
-    def open(self, block_bytes: int) -> Dataset:  # noqa: ARG002 - chunks have their own size
+    def open(self, reading: Reading) -> "SyntheticDataset":
         """Make rows as they are read."""
-        return SyntheticDataset(config=self, teacher=Teacher(seed=self.seed, scale=self.scale))
+        return SyntheticDataset(config=self, teacher=Teacher(seed=reading.seed, scale=self.scale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +94,7 @@ class SyntheticDataset:
 
     def attachments(self) -> Mapping[str, str]:
         """What the teacher knows."""
-        return {TEACHER_FILE: describe_teacher(self.config)}
+        return {TEACHER_FILE: describe_teacher(self)}
 
 
 def raw_text(teacher: Teacher, draw: Draw, num_rows: int) -> bytes:
@@ -116,9 +113,9 @@ def raw_text(teacher: Teacher, draw: Draw, num_rows: int) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def describe_teacher(config: Synthetic) -> str:
+def describe_teacher(dataset: SyntheticDataset) -> str:
     """What was planted, and how well the teacher itself predicts the labels, as JSON."""
-    teacher = Teacher(seed=config.seed, scale=config.scale)
+    config, teacher = dataset.config, dataset.teacher
     num_rows = min(config.rows, MEASURED_ROWS)
     draws = [teacher.draw(chunk) for chunk in range(-(-num_rows // CHUNK_ROWS))]
     labels = np.concatenate([draw.labels for draw in draws])[:num_rows]
@@ -131,7 +128,7 @@ def describe_teacher(config: Synthetic) -> str:
     description = {
         "rows": config.rows,
         "scale": config.scale,
-        "seed": config.seed,
+        "seed": teacher.seed,
         "measured_rows": num_rows,
         "positive_ratio": float(labels.mean()),
         "auc": _auc(labels, logits),
