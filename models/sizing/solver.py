@@ -9,6 +9,7 @@ of the widest needs no projection any more. So every factor at which some width 
 # width), states are what holds after 0..E events.
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
@@ -112,10 +113,10 @@ class Path:
         """Cost of the cheapest state."""
         return int(self.costs[self.whole].min())
 
-    def params_after(self, state: int) -> int | None:
-        """Embedding parameters of the next wider state, or None at the end."""
+    def params_after(self, state: int) -> float:
+        """Embedding parameters of the next wider state, infinitely many at the end."""
         later = np.flatnonzero(self.whole[state + 1 :])
-        return int(self.params[state + 1 + later[0]]) if len(later) else None
+        return float(self.params[state + 1 + later[0]]) if len(later) else math.inf
 
     def levels(self, state: int) -> Ints:
         """Index into the grid of every group."""
@@ -209,10 +210,8 @@ def fill(path: Path, state: int, budget: int) -> list[int]:
         width, rise = grid[level + 1], grid[level + 1] - grid[level]
         rows, count = int(tables.rows[group]), int(tables.counts[group])
         raised = totals.widened(rows, count, width, rise, tied=tables.out_dim is None)
-        if tables.total_cost(*astuple(raised)) > budget or (
-            ceiling is not None and raised.params > ceiling
-        ):
-            ceiling = raised.params if ceiling is None else min(ceiling, raised.params)
+        if tables.total_cost(*astuple(raised)) > budget or raised.params > ceiling:
+            ceiling = min(ceiling, raised.params)
             highest[group + 1 :] = np.minimum(highest[group + 1 :], level)
             continue
         totals = raised

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.sizing import SIZING, Sizing, fit, parse_budget, plan_bytes, uniform_bytes
+from models.sizing import (
+    SIZING,
+    PopularityRule,
+    Sizing,
+    fit,
+    parse_budget,
+    plan_bytes,
+    uniform_bytes,
+)
 from models.sizing.budget import BYTE_COST
 from models.tables import Block, FieldStats, PlanError, SizingPlan, SparseOptimizer
 from tests.models.sizing.examples import CRITEO_ROWS, FIELDS, field, fields_with
@@ -133,6 +141,14 @@ def test_more_budget_never_gives_fewer_parameters(
         budget = error.needed_bytes
         small = fitted(scheme, fields, budget, out_dim)
     large = fitted(scheme, fields, budget + more, out_dim)
+    assert plan_bytes(large).embedding_params >= plan_bytes(small).embedding_params
+
+
+def test_a_little_more_budget_does_not_buy_projections_for_parameters() -> None:
+    rows, lookups = (31, 25, 14, 32, 58), (668, 808, 97, 30, 856)
+    fields = [field(f"C{n}", n, mass) for n, mass in zip(rows, lookups, strict=True)]
+    scheme = PopularityRule(max_dim=16, alpha=0.8)
+    small, large = (fitted(scheme, fields, budget, 16) for budget in (9464, 9502))
     assert plan_bytes(large).embedding_params >= plan_bytes(small).embedding_params
 
 
