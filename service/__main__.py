@@ -1,6 +1,5 @@
 """The command ``mixdim``: one verb a job, each loaded only when it is called."""
 
-import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -9,6 +8,7 @@ from typing import Final
 
 from models.tables import PlanError
 from service import __version__
+from service.logs import configure_logs
 
 VERBS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -29,7 +29,7 @@ EXIT_CANNOT_PLAN: Final = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; turn what a user can mend into one clear line and an exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    configure_logs()
     if not arguments or arguments[0] in {"--help", "help"}:
         sys.stdout.write(_usage())
         return 0 if arguments else EXIT_REJECTED

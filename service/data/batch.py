@@ -45,7 +45,7 @@ class Batch(Pipelineable):
         """Keep the memory until the stream is done with it."""
         for tensor in (self.dense, self.labels, self.loss_scale):
             tensor.record_stream(stream)
-        self.features.record_stream(stream)
+        self.features.record_stream(stream)  # type: ignore[arg-type]  # any device's stream
 
     def pin_memory(self) -> "Batch":
         """Copy into page-locked memory, from which a GPU reads without waiting."""

@@ -20,7 +20,7 @@ import torch
 from models.tables import SizingPlan
 from service.data.batch import Batch, Columns, FeatureBuilder
 from service.data.dataset import DatasetInfo, Split
-from service.data.parts import Parts
+from service.data.row_groups import SplitReader
 
 PREFETCHED_BATCHES = 4
 
@@ -72,7 +72,7 @@ class Loader:
             raise ValueError(f"split {split!r} of {folder} has no rows, expected at least 1")
         self.batch_size = batch_size
         self._features = FeatureBuilder(plan, [n for n in plan.fields if known[n].is_list])
-        self._parts = Parts(
+        self._parts = SplitReader(
             folder,
             info,
             split,
@@ -95,6 +95,10 @@ class Loader:
         """Examples per step over all ranks."""
         return self.batch_size * self._world_size
 
+    def size_of_batch(self, batch: int) -> int:
+        """Examples of a global batch, over all ranks; the last one is smaller."""
+        return min(self.global_batch_size, self.num_rows - batch * self.global_batch_size)
+
     def batches(self, epoch: int = 0, *, first_batch: int = 0) -> Iterator[Batch]:
         """Read one epoch from global batch ``first_batch`` on, a little ahead of the caller."""
         batches = self._read(epoch, first_batch)
@@ -109,10 +113,8 @@ class Loader:
 
     def _read(self, epoch: int, first_batch: int) -> Iterator[Batch]:
         sequence = _Sequence(self._parts, self._seed, epoch)
-        for start in range(
-            first_batch * self.global_batch_size, self.num_rows, self.global_batch_size
-        ):
-            size = min(self.global_batch_size, self.num_rows - start)
+        for batch in range(first_batch, len(self)):
+            start, size = batch * self.global_batch_size, self.size_of_batch(batch)
             columns = sequence.rows(
                 start + size * self._rank // self._world_size,
                 start + size * (self._rank + 1) // self._world_size,
@@ -136,7 +138,7 @@ class Loader:
 class _Sequence:
     """The rows of a split in the order of one epoch, addressed by position."""
 
-    def __init__(self, parts: Parts, seed: int | None, epoch: int) -> None:
+    def __init__(self, parts: SplitReader, seed: int | None, epoch: int) -> None:
         self._parts = parts
         self._seed = seed
         self._epoch = epoch
@@ -150,7 +152,7 @@ class _Sequence:
     def rows(self, first: int, last: int) -> Columns:
         """The rows at positions ``[first, last)``; an empty range has a shape as well."""
         place = int(np.searchsorted(self._ends, first, side="right"))
-        pieces = []
+        pieces: list[Columns] = []
         while not pieces or first < last:
             columns, permutation = self._group(min(place, len(self._order) - 1))
             group_start = int(self._ends[place]) - len(columns) if first < last else first

@@ -1,0 +1,155 @@
+"""Checkpoints: `torch.distributed.checkpoint` folders that are whole or not there.
+
+    RUN/checkpoints/step-00001000/    model and optimizer, and progress.json: position, best score
+    RUN/checkpoints/best.json         which step validated best
+
+A checkpoint is written under another name and renamed when all ranks have finished. Every rank
+writes its own shards; loading re-shards, so another number of ranks may resume.
+"""
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch.distributed.checkpoint as dcp
+from torch import nn
+from torch.optim import Optimizer
+
+from service.distributed import Ranks
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "step-"
+UNFINISHED = ".unfinished"
+PROGRESS_FILE = "progress.json"
+BEST_FILE = "best.json"
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """Where a run stands; everything besides weights that a resumed run needs."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    batch: int = 0
+    """Global batches of this epoch that are done."""
+    best_score: float = float("-inf")
+    """Best headline figure of a validation so far; larger is better."""
+    best_step: int = -1
+    num_worse: int = 0
+    """Validations since the best one."""
+    num_examples: int = 0
+    is_finished: bool = False
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    """State of the learning rate's scheduler."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: ``RUN/checkpoints``.
+        ranks: The ranks that write and read together.
+        keep: How many are kept besides the best one.
+    """
+
+    def __init__(self, folder: Path, ranks: Ranks, *, keep: int = 2) -> None:
+        self._folder = folder
+        self._ranks = ranks
+        self._keep = keep
+        self.last_saved = time.time()
+        """Seconds since 1970 of the last checkpoint, or of the start of this process."""
+
+    def save(self, model: nn.Module, optimizer: Optimizer, progress: Progress) -> Path:
+        """Write a checkpoint of this step; on return it is whole, and old ones are gone."""
+        final = self._folder / f"{PREFIX}{progress.step:08d}"
+        unfinished = final.with_name(final.name + UNFINISHED)
+        if self._ranks.is_first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+        self._ranks.any(False)  # the folder exists before anyone writes into it
+        dcp.save(_state(model, optimizer), checkpoint_id=unfinished)
+        if self._ranks.is_first:
+            (unfinished / PROGRESS_FILE).write_text(json.dumps(asdict(progress)) + "\n")
+            shutil.rmtree(final, ignore_errors=True)
+            unfinished.rename(final)
+            if progress.best_step == progress.step:
+                self._write_best(progress)
+            self._remove_old()
+        self._ranks.any(False)  # nobody goes on before the checkpoint has its name
+        self.last_saved = time.time()
+        return final
+
+    def load(self, model: nn.Module, optimizer: Optimizer | None, path: Path) -> Progress:
+        """Load a checkpoint into a model built the same way, on any number of ranks.
+
+        Args:
+            model: Gets the weights.
+            optimizer: Gets its state; ``None`` when only the model is wanted.
+            path: Checkpoint folder.
+
+        Raises:
+            ValueError: If the checkpoint does not fit the model.
+        """
+        state = _state(model, optimizer)
+        try:
+            dcp.load(state, checkpoint_id=path)
+        except dcp.api.CheckpointException as error:
+            raise ValueError(
+                f"checkpoint {path} does not fit this model: {next(iter(error.failures.values()))}"
+            ) from error
+        model.load_state_dict(state["model"])
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+        return Progress(**json.loads((path / PROGRESS_FILE).read_text()))
+
+    def last(self) -> Path | None:
+        """The newest finished checkpoint; the same on all ranks."""
+        return self._ranks.from_first(self._newest)
+
+    def best(self) -> Path | None:
+        """The checkpoint that validated best, or the newest where none was validated."""
+
+        def find() -> Path | None:
+            file = self._folder / BEST_FILE
+            if not file.is_file():
+                return self._newest()
+            step: int = json.loads(file.read_text())["step"]
+            return self._folder / f"{PREFIX}{step:08d}"
+
+        return self._ranks.from_first(find)
+
+    def _newest(self) -> Path | None:
+        return next(reversed(self._finished()), None)
+
+    def _finished(self) -> list[Path]:
+        return sorted(
+            path for path in self._folder.glob(f"{PREFIX}*") if not path.name.endswith(UNFINISHED)
+        )
+
+    def _write_best(self, progress: Progress) -> None:
+        record = {"step": progress.best_step, "score": progress.best_score}
+        draft = self._folder / f"{BEST_FILE}{UNFINISHED}"
+        draft.write_text(json.dumps(record) + "\n")
+        draft.rename(self._folder / BEST_FILE)
+
+    def _remove_old(self) -> None:
+        file = self._folder / BEST_FILE
+        best = json.loads(file.read_text())["step"] if file.is_file() else -1
+        for path in self._finished()[: -self._keep]:
+            if path.name != f"{PREFIX}{best:08d}":
+                shutil.rmtree(path)
+        for path in self._folder.glob(f"{PREFIX}*{UNFINISHED}"):
+            shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
+
+
+def _state(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
+    state: dict[str, Any] = {"model": model.state_dict()}
+    if optimizer is not None:
+        state["optimizer"] = optimizer.state_dict()
+    return state

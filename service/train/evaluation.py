@@ -1,0 +1,167 @@
+"""Evaluation of a model on a split: every row once, on all ranks, judged on the first."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torchmetrics.functional.classification import binary_auroc
+from torchrec.metrics.metric_module import RecMetricModule, generate_metric_module
+from torchrec.metrics.metrics_config import (
+    DefaultTaskInfo,
+    MetricsConfig,
+    RecMetricDef,
+    RecMetricEnum,
+)
+
+from service.data.dataset import Task
+from service.data.loader import Loader
+from service.distributed import Ranks
+
+CHUNK_ROWS = 65_536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClickScores:
+    """How good predicted click probabilities are."""
+
+    auc: float
+    """Area under the ROC curve, exact, ties counted half."""
+    log_loss: float
+    """Mean negative log likelihood, in nats."""
+    ne: float
+    """Normalised entropy: log loss over that of predicting the mean label."""
+    calibration: float
+    """Mean prediction over mean label."""
+    num_rows: int
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        """The figure that decides which epoch is best, larger is better."""
+        return "auc", self.auc
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RatingScores:
+    """How good predicted ratings are."""
+
+    mse: float
+    """Mean squared error."""
+    rmse: float
+    """Its root, in the unit of the rating."""
+    num_rows: int
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        """The figure that decides which epoch is best, larger is better."""
+        return "-mse", -self.mse
+
+
+Scores = ClickScores | RatingScores
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scores:
+    """Predict every row of the loader's split and score the predictions of all ranks.
+
+    Args:
+        model: A `TrainTask`, sharded or not; not rewritten by a pipeline (`pipeline.detach`).
+        loader: The split to read; its order does not matter.
+        ranks: The ranks that hold the model.
+        task: What labels are.
+    """
+    was_training = model.training
+    model.eval()
+    predictions, labels = [], []
+    for batch in loader.batches():
+        _, (_, predicted, label) = model(batch.to(ranks.device))
+        predictions.append(predicted.float().cpu().numpy())
+        labels.append(label.cpu().numpy())
+    model.train(was_training)
+    own = (np.concatenate(predictions), np.concatenate(labels))
+    parts = ranks.gather(own)
+    return ranks.from_first(
+        lambda: score(
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts]),
+            task,
+        )
+    )
+
+
+def score(
+    predictions: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], task: Task
+) -> Scores:
+    """Judge predictions by `torchrec.metrics`, and by the exact area under the curve.
+
+    Args:
+        predictions: Probabilities or ratings, ``(n,)``.
+        labels: ``(n,)``.
+        task: What labels are.
+    """
+    num_rows = len(labels)
+    if task == "rating":
+        lifetime = _lifetime([RecMetricEnum.MSE], predictions, labels)
+        return RatingScores(mse=lifetime["mse"], rmse=lifetime["rmse"], num_rows=num_rows)
+    lifetime = _lifetime([RecMetricEnum.NE, RecMetricEnum.CALIBRATION], predictions, labels)
+    has_both = 0 < labels.sum() < num_rows
+    return ClickScores(
+        auc=float(binary_auroc(torch.from_numpy(predictions), torch.from_numpy(labels).long()))
+        if has_both
+        else math.nan,
+        log_loss=lifetime["logloss"] * math.log(2),  # torchrec counts in bits
+        ne=lifetime["ne"],
+        calibration=lifetime["calibration"],
+        num_rows=num_rows,
+    )
+
+
+def _lifetime(
+    wanted: list[RecMetricEnum],
+    predictions: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.float32],
+) -> dict[str, float]:
+    """Values of torchrec's metrics over all rows, by short name."""
+    metrics = _metric_module(wanted, len(labels))
+    for start in range(0, len(labels), CHUNK_ROWS):
+        chunk = slice(start, start + CHUNK_ROWS)
+        metrics.update(
+            {
+                "prediction": torch.from_numpy(predictions[chunk]).double(),
+                "label": torch.from_numpy(labels[chunk]).double(),
+                "weight": torch.ones(len(labels[chunk]), dtype=torch.float64),
+            }
+        )
+    values = metrics.local_compute()  # this rank has all rows: no exchange
+    return {
+        name.rpartition("lifetime_")[2]: float(value)
+        for name, value in values.resolve().items()
+        if "lifetime_" in name
+    }
+
+
+def _metric_module(wanted: list[RecMetricEnum], num_rows: int) -> RecMetricModule:
+    config = MetricsConfig(
+        rec_tasks=[DefaultTaskInfo],
+        rec_metrics={
+            metric: RecMetricDef(
+                rec_tasks=[DefaultTaskInfo],
+                window_size=max(num_rows, 1),
+                arguments={"include_logloss": True} if metric is RecMetricEnum.NE else {},
+            )
+            for metric in wanted
+        },
+        throughput_metric=None,
+        state_metrics=[],
+    )
+    return generate_metric_module(
+        RecMetricModule,
+        metrics_config=config,
+        batch_size=min(CHUNK_ROWS, max(num_rows, 1)),
+        world_size=1,
+        my_rank=0,
+        state_metrics_mapping={},
+        device=torch.device("cpu"),
+    )

@@ -1,0 +1,69 @@
+"""Starting weights of tables that do not depend on where their shards live."""
+
+import math
+import zlib
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+from models.tables import SizingPlan, Table
+
+CHUNK_ROWS = 65_536
+
+TableInit = Literal["rows", "xavier"]
+
+
+@torch.no_grad()
+def initialise_tables(
+    model: nn.Module, plan: SizingPlan, *, seed: int, init: TableInit = "rows"
+) -> None:
+    """Fill every table, or this rank's shards of it, from a seed, its name and row numbers alone.
+
+    So a model starts the same on 1 rank as on 8, table-wise or row-wise. No rank ever holds more
+    than its own shards and one chunk of rows.
+
+    Args:
+        model: Holds the tables, sharded or not.
+        plan: Names and shapes of the tables.
+        seed: Seed of the run.
+        init: ``rows`` for a bound of ``sqrt(1/n)``, ``xavier`` for ``sqrt(6/(n+d))``.
+    """
+    tables = {table.name: table for table in plan.tables()}
+    for key, weight in model.state_dict().items():
+        name = key.rpartition(".embedding_bags.")[2].removesuffix(".weight")
+        if name == key or name not in tables:
+            continue
+        for shard, first_row, first_column in _local_shards(weight):
+            _fill(shard, tables[name], first_row, first_column, seed=seed, init=init)
+
+
+def _local_shards(weight: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, int]]:
+    """This rank's pieces of a table with the row and column they start at."""
+    if isinstance(weight, ShardedTensor):
+        for shard in weight.local_shards():
+            row, column = shard.metadata.shard_offsets
+            yield shard.tensor, row, column
+    else:
+        yield weight, 0, 0
+
+
+def _fill(
+    shard: Tensor, table: Table, first_row: int, first_column: int, *, seed: int, init: TableInit
+) -> None:
+    rows, columns = shard.shape
+    fan = table.num_embeddings + table.embedding_dim
+    bound = math.sqrt(1 / table.num_embeddings if init == "rows" else 6 / fan)
+    identity = zlib.crc32(table.name.encode())
+    last_row = first_row + rows
+    for chunk in range(first_row // CHUNK_ROWS, -(-last_row // CHUNK_ROWS)):
+        start = max(chunk * CHUNK_ROWS, first_row)
+        stop = min((chunk + 1) * CHUNK_ROWS, last_row, table.num_embeddings)
+        size = (min(CHUNK_ROWS, table.num_embeddings - chunk * CHUNK_ROWS), table.embedding_dim)
+        values = np.random.default_rng([seed, identity, chunk]).random(size, dtype=np.float32)
+        inside = slice(start - chunk * CHUNK_ROWS, stop - chunk * CHUNK_ROWS)
+        values = values[inside, first_column : first_column + columns]
+        shard[start - first_row : stop - first_row] = torch.from_numpy(bound * (2 * values - 1))

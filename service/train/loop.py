@@ -1,0 +1,230 @@
+"""The training loop: the same for every model, plan and number of ranks."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+
+from models.layers.linear import set_matmul
+from service.checkpoint import Checkpoints, Progress
+from service.config import TrainConfig
+from service.data.batch import Batch
+from service.data.dataset import Split, read_dataset_info
+from service.data.loader import Loader
+from service.distributed import Ranks, StopRequest, joined_ranks
+from service.run_folder import RESULT_FILE, RunFolder
+from service.sizing import read_sizing
+from service.train.engine import build_engine
+from service.train.evaluation import Scores, evaluate
+from service.train.record import record_run
+from service.train.report import Reporter
+from service.train.task import StepOutput
+
+STEPS_BETWEEN_STOP_CHECKS = 10
+"""With several ranks, asking whether anyone was told to stop costs a message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainResult:
+    """How a run ended."""
+
+    steps: int
+    best_step: int
+    """Step of the checkpoint that validated best."""
+    split: Split
+    """Split that the scores are of."""
+    scores: dict[str, float]
+    """Scores of the best checkpoint; empty when the run was stopped."""
+    examples_per_second: float
+    """Over all ranks, loading included; validations and checkpoints are not."""
+    stopped_by: str | None = None
+    """Signal that ended the run early; it can be resumed."""
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train on the ranks that this process is one of, and score the best checkpoint.
+
+    Raises:
+        ValueError: If data, sizing plan, device and configuration do not fit each other.
+        PlanError: If the tables do not fit on the ranks.
+        FloatingPointError: If the loss is not a number.
+    """
+    with joined_ranks(config.device) as ranks, StopRequest().listening() as stop:
+        set_matmul(ranks.from_first(lambda: set_matmul(config.matmul)))
+        return _Training(config, ranks, stop).run()
+
+
+class _Training:
+    """One run on one rank."""
+
+    def __init__(self, config: TrainConfig, ranks: Ranks, stop: StopRequest) -> None:
+        self.config, self.ranks, self.stop = config, ranks, stop
+        self.folder = RunFolder(config.output)
+        if ranks.is_first:
+            self.folder.prepare(resume=config.resume, overwrite=config.overwrite)
+        self.info = read_dataset_info(config.data)
+        sizing = read_sizing(config.sizing)
+        sizing.check_against(self.info)
+        self.plan = sizing.plan
+        engine = build_engine(config, self.info, self.plan, ranks)
+        self.model, self.optimizer = engine.model, engine.optimizer
+        self.scheduler = ReduceLROnPlateau(
+            self.optimizer,
+            mode="max",
+            factor=config.optimizer.plateau_factor,
+            patience=config.optimizer.plateau_patience,
+            threshold=0.0,
+        )
+        self.pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
+            self.model, self.optimizer, ranks.device
+        )
+        self.checkpoints = Checkpoints(self.folder.checkpoints, ranks, keep=config.keep_checkpoints)
+        self.progress = self._resume()
+        self.train_loader = self._loader("train", seed=config.seed if config.shuffle else None)
+        steps = config.epochs * len(self.train_loader)
+        self.reporter = Reporter(
+            config, self.folder, ranks, total_steps=min(steps, config.max_steps or steps)
+        )
+        record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
+        if ranks.is_first:
+            self.folder.forget_metrics_after(self.progress.step)
+
+    def run(self) -> TrainResult:
+        """Train until the epochs are done, nothing improves, or somebody says stop."""
+        self.model.train()
+        with self.reporter:
+            while not self._is_done():
+                self._train_epoch()
+                if self.ranks.any(bool(self.stop)):
+                    self._save()
+                    return self._result("train", {})
+            return self._finish()
+
+    def _train_epoch(self) -> None:
+        """Train on the rest of this epoch, or until the run is done or stopped."""
+        progress, config = self.progress, self.config
+        batches = self.reporter.waiting_for(
+            self.train_loader.batches(progress.epoch, first_batch=progress.batch)
+        )
+        while (loss := self._step(batches)) is not None:
+            progress.step += 1
+            progress.batch += 1
+            self.reporter.end_step(progress, loss, self.train_loader)
+            if self._must_stop():
+                return
+            if _is_due(progress.step, config.validate_every) or progress.step == config.max_steps:
+                self._validate()
+                if self._is_done():
+                    return
+            elif _is_due(progress.step, config.checkpoint_every):
+                self._save()
+        progress.epoch += 1
+        progress.batch = 0
+        self._validate()
+
+    def _step(self, batches: Iterator[Batch]) -> Tensor | None:
+        """One step of the pipeline; None when the epoch has no more batches."""
+        self.reporter.start_step()
+        try:
+            loss, _, _ = self.pipeline.progress(batches)
+        except StopIteration:
+            return None
+        return loss
+
+    def _must_stop(self) -> bool:
+        is_asking = self.ranks.world_size == 1 or _is_due(
+            self.progress.step, STEPS_BETWEEN_STOP_CHECKS
+        )
+        return is_asking and self.ranks.any(bool(self.stop))
+
+    def _is_done(self) -> bool:
+        progress, config = self.progress, self.config
+        return (
+            progress.epoch >= config.epochs
+            or 0 < config.max_steps <= progress.step
+            or progress.num_worse >= config.patience
+        )
+
+    def _validate(self) -> None:
+        """Score the validation split, drop the learning rate if it got no better, checkpoint."""
+        progress = self.progress
+        self.reporter.flush(progress)
+        if self._has_rows("validation"):
+            scores = self._evaluate("validation")
+            self.reporter.validated(progress, scores)
+            _, score = scores.headline
+            self.scheduler.step(score)
+            progress.scheduler = self.scheduler.state_dict()
+            if score > progress.best_score:
+                progress.best_score, progress.best_step = score, progress.step
+                progress.num_worse = 0
+            else:
+                progress.num_worse += 1
+        progress.is_finished = self._is_done()
+        self._save()
+
+    def _finish(self) -> TrainResult:
+        """Score the best checkpoint on the test split."""
+        best = self.checkpoints.best()
+        assert best is not None
+        self.checkpoints.load(self.model, None, best)
+        split: Split = next(s for s in ("test", "validation", "train") if self._has_rows(s))
+        scores = self._evaluate(split)
+        result = self._result(split, asdict(scores))
+        self.reporter.validated(self.progress, scores, split)
+        if self.ranks.is_first:
+            self.folder.write_json(RESULT_FILE, asdict(result))
+        return result
+
+    def _evaluate(self, split: Split) -> Scores:
+        self.pipeline.detach()  # else the model only answers to the pipeline
+        return evaluate(self.model, self._loader(split), self.ranks, self.info.task)
+
+    def _save(self) -> None:
+        self.reporter.flush(self.progress)
+        started = time.perf_counter()
+        path = self.checkpoints.save(self.model, self.optimizer, self.progress)
+        self.reporter.checkpoint_saved(path.name, time.perf_counter() - started)
+
+    def _resume(self) -> Progress:
+        """Load the newest checkpoint where one is wanted and there."""
+        path = self.checkpoints.last() if self.config.resume else None
+        if path is None:
+            return Progress()
+        progress = self.checkpoints.load(self.model, self.optimizer, path)
+        if progress.scheduler:
+            self.scheduler.load_state_dict(progress.scheduler)
+        return progress
+
+    def _loader(self, split: Split, seed: int | None = None) -> Loader:
+        return Loader(
+            self.config.data,
+            self.info,
+            split,
+            self.plan,
+            batch_size=self.config.batch_size,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            seed=seed,
+            pin_memory=self.ranks.device.type == "cuda",
+        )
+
+    def _has_rows(self, split: Split) -> bool:
+        return split in self.info.splits and self.info.splits[split].num_rows > 0
+
+    def _result(self, split: Split, scores: dict[str, float]) -> TrainResult:
+        return TrainResult(
+            steps=self.progress.step,
+            best_step=self.progress.best_step,
+            split=split,
+            scores=scores,
+            examples_per_second=self.reporter.examples_per_second,
+            stopped_by=self.stop.signal.name if self.stop.signal else None,
+        )
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,90 @@
+"""What a run writes down before its first step: configuration, plans and bytes."""
+
+import shutil
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+from torch.distributed._shard.sharded_tensor import ShardedTensor
+
+from models.layers.linear import active_matmul
+from models.sizing.budget import plan_bytes
+from models.tables import SizingPlan
+from service.config import TrainConfig
+from service.distributed import Ranks
+from service.metrics import TrainMetrics
+from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
+from service.train.engine import Engine
+from sharding.placement import Placement
+
+
+def record_run(
+    folder: RunFolder,
+    config: TrainConfig,
+    plan: SizingPlan,
+    engine: Engine,
+    ranks: Ranks,
+    metrics: TrainMetrics,
+) -> None:
+    """Write ``run.json`` and the two plans; show the tables' bytes as metrics.
+
+    Args:
+        folder: Where to.
+        config: The run.
+        plan: Width of every table.
+        engine: The model as it is allocated.
+        ranks: The ranks, who add up what they hold.
+        metrics: Gets this rank's bytes by table.
+    """
+    held = held_bytes(engine)
+    for table, num_bytes in held.items():
+        metrics.table_bytes.labels(table=table, rank=str(ranks.rank)).set(num_bytes)
+    by_rank = [sum(of_rank.values()) for of_rank in ranks.gather(held)]
+    metrics.plan_imbalance.set(max(by_rank) * len(by_rank) / sum(by_rank))
+    if not ranks.is_first:
+        return
+    planned = plan_bytes(plan, config.optimizer.sparse)
+    facts = {
+        "world_size": ranks.world_size,
+        "device": str(ranks.device),
+        "matmul": active_matmul(),
+        "threads": torch.get_num_threads(),
+        "parameters": {
+            "tables": planned.embedding_params,
+            "projections": planned.projection_params,
+        },
+        "training_bytes": {"planned": planned.training_bytes, "tables_by_rank": by_rank},
+    }
+    folder.write_run(config, facts)
+    shutil.copyfile(config.sizing, folder.path / SIZING_FILE)
+    folder.write_json(
+        SHARDING_FILE, TypeAdapter(Placement).dump_python(engine.placement, mode="json")
+    )
+
+
+def held_bytes(engine: Engine) -> dict[str, int]:
+    """Bytes of weights and optimizer state that this rank has allocated, by table.
+
+    Reads the tensors, not the plan: the two are to agree.
+    """
+    held: dict[str, int] = {}
+    for key, weight in engine.model.state_dict().items():
+        if ".embedding_bags." in key:
+            table = _table_of(key)
+            held[table] = held.get(table, 0) + _local_bytes(weight)
+    for key, state in engine.optimizer.state_dict()["state"].items():
+        if ".embedding_bags." in key:
+            held[_table_of(key)] += sum(_local_bytes(value) for value in state.values())
+    return held
+
+
+def _table_of(key: str) -> str:
+    return key.rpartition(".embedding_bags.")[2].removesuffix(".weight")
+
+
+def _local_bytes(value: object) -> int:
+    if isinstance(value, ShardedTensor):
+        return sum(_local_bytes(shard.tensor) for shard in value.local_shards())
+    if isinstance(value, Tensor) and value.dim() > 0:  # scalars are counters of steps
+        return value.numel() * value.element_size()
+    return 0

@@ -1,0 +1,215 @@
+"""What a run says while it trains: log lines, metrics.jsonl and Prometheus metrics."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from types import TracebackType
+from typing import Self
+
+import torch
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from service import __version__
+from service.checkpoint import Progress
+from service.config import TrainConfig
+from service.data.batch import Batch
+from service.data.dataset import Split
+from service.data.loader import Loader
+from service.distributed import Ranks
+from service.metrics import TrainMetrics, peak_memory_bytes, start_exporter
+from service.run_folder import RunFolder, package_versions
+from service.train.evaluation import Scores
+
+logger = logging.getLogger(__name__)
+
+GIB = 1024**3
+
+
+class Reporter:
+    """Times and counts the steps of one rank; the first rank writes and logs for all.
+
+    Args:
+        config: The run; gives the interval of the log and the port of the metrics.
+        folder: Gets ``metrics.jsonl``.
+        ranks: The ranks, who add their figures up.
+        total_steps: Steps of a run that does not stop early, for the time left.
+    """
+
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, ranks: Ranks, *, total_steps: int
+    ) -> None:
+        self._config, self._folder, self._ranks = config, folder, ranks
+        self._total_steps = total_steps
+        self._registry = CollectorRegistry()
+        self.metrics = TrainMetrics(self._registry)
+        self.metrics.build.info({"version": __version__, **_underscored(package_versions())})
+        self._unknown: dict[str, int] = {}
+        self._train_seconds = 0.0
+        self._train_examples = 0
+        self._wait_seconds = 0.0
+        self._step_started = 0.0
+        self._window = _Window()
+
+    def __enter__(self) -> Self:
+        self._exporter = start_exporter(
+            self._registry,
+            self._config.metrics_port,
+            self._config.metrics_host,
+            local_rank=self._ranks.local_rank,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exporter.close()
+
+    @property
+    def examples_per_second(self) -> float:
+        """Over all ranks and steps so far, waiting for data included."""
+        return self._train_examples / self._train_seconds if self._train_seconds else 0.0
+
+    def waiting_for(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Pass batches on and measure how long each one was waited for."""
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            seconds = time.perf_counter() - started
+            self._wait_seconds += seconds
+            self.metrics.loader_wait_seconds.observe(seconds)
+            if batch is None:
+                return
+            yield batch
+
+    def start_step(self) -> None:
+        """Start the clock of a step."""
+        self._step_started = time.perf_counter()
+
+    def end_step(self, progress: Progress, loss: Tensor, loader: Loader) -> None:
+        """Count a step; log at every interval.
+
+        Raises:
+            FloatingPointError: If the loss of the interval is not a number.
+        """
+        seconds = time.perf_counter() - self._step_started
+        global_size = loader.size_of_batch(progress.batch - 1)
+        self._train_seconds += seconds
+        self._train_examples += global_size
+        progress.num_examples += global_size
+        self._window.add(loss, seconds, global_size)
+        self.metrics.steps.inc()
+        self.metrics.examples.inc(global_size / self._ranks.world_size)
+        self.metrics.step_seconds.observe(seconds)
+        if progress.step % self._config.log_every == 0:
+            self._count_unknown(loader)
+            self.flush(progress)
+
+    def flush(self, progress: Progress) -> None:
+        """Log the steps since the last line; collective.
+
+        Raises:
+            FloatingPointError: If their loss is not a number.
+        """
+        window, self._window = self._window, _Window()
+        if not window.steps:
+            return
+        waited, self._wait_seconds = self._wait_seconds, 0.0
+        loss_sum, wait_sum = self._ranks.sums(window.loss_sum(), waited)
+        loss = loss_sum / self._ranks.world_size / window.steps
+        if loss != loss:  # NaN is the one number that differs from itself
+            raise FloatingPointError(
+                f"the loss is not a number since step {progress.step - window.steps}; lower "
+                f"--optimizer.sparse-lr or --optimizer.dense-lr and go on with --resume"
+            )
+        self.metrics.loss.set(loss)
+        self.metrics.epoch.set(progress.epoch)
+        self._say(progress, loss, window, wait_sum / self._ranks.world_size)
+
+    def validated(self, progress: Progress, scores: Scores, split: Split = "validation") -> None:
+        """Show the scores of an evaluation."""
+        self.metrics.set_scores(split, asdict(scores))
+        if self._ranks.is_first:
+            self._folder.append_metrics(
+                {"step": progress.step, "kind": split, "epoch": progress.epoch, **asdict(scores)}
+            )
+            text = "  ".join(f"{name} {value:.6g}" for name, value in asdict(scores).items())
+            logger.info("%s at step %d: %s", split, progress.step, text)
+
+    def checkpoint_saved(self, path: object, seconds: float) -> None:
+        """Note a checkpoint."""
+        self.metrics.checkpoint_saved()
+        if self._ranks.is_first:
+            logger.info("checkpoint %s (%.1f s)", path, seconds)
+
+    def _say(self, progress: Progress, loss: float, window: "_Window", waited: float) -> None:
+        if not self._ranks.is_first:
+            return
+        rate = window.examples / window.seconds
+        self._folder.append_metrics(
+            {
+                "step": progress.step,
+                "kind": "train",
+                "epoch": progress.epoch,
+                "examples": progress.num_examples,
+                "loss": loss,
+                "examples_per_second": rate,
+                "loader_wait_ratio": waited / window.seconds,
+            }
+        )
+        steps_left = max(self._total_steps - progress.step, 0)
+        logger.info(
+            "step %d/%d  loss %.4f  %.1f k examples/s  waiting %.0f %%  memory %.1f GiB  %s left",
+            progress.step,
+            self._total_steps,
+            loss,
+            rate / 1e3,
+            100 * waited / window.seconds,
+            _memory_bytes(self._ranks.device) / GIB,
+            _clock(steps_left * window.seconds / window.steps),
+        )
+
+    def _count_unknown(self, loader: Loader) -> None:
+        for field, total in loader.num_unknown.items():
+            self.metrics.unknown_ids.labels(field=field).inc(total - self._unknown.get(field, 0))
+            self._unknown[field] = total
+
+
+class _Window:
+    """The steps between two lines of the log."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.examples = 0
+        self.seconds = 0.0
+        self._losses: list[Tensor] = []
+
+    def add(self, loss: Tensor, seconds: float, num_examples: int) -> None:
+        self.steps += 1
+        self.examples += num_examples
+        self.seconds += seconds
+        self._losses.append(loss)
+
+    def loss_sum(self) -> float:
+        """Sum of the local losses; only here does a GPU have to answer."""
+        return float(torch.stack(self._losses).double().sum())
+
+
+def _memory_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return peak_memory_bytes()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _underscored(names: dict[str, str]) -> dict[str, str]:
+    return {name.replace("-", "_"): value for name, value in names.items() if name != "mixdim"}

@@ -1,0 +1,52 @@
+"""Slow, plain float64 versions of what the product computes fast."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from models.tables import SizingPlan
+
+Array = npt.NDArray[np.float64]
+Ids = Mapping[str, Sequence[Sequence[int]]]
+"""By field: the ids of every example."""
+
+
+def mixed_vectors(
+    plan: SizingPlan, weights: Mapping[str, Array], projections: Mapping[str, Array], ids: Ids
+) -> Array:
+    """Algorithm 1 of the mixed-dimension paper, one id at a time: ``(B, F, D)``."""
+    num_examples = len(next(iter(ids.values())))
+    vectors = np.zeros((num_examples, len(plan.fields), plan.out_dim))
+    for field_index, field in enumerate(plan.fields):
+        tables = [table for table in plan.tables() if table.field == field]
+        for example, bag in enumerate(ids[field]):
+            for row in bag:
+                table = max(
+                    (t for t in tables if t.first_row <= row), key=lambda table: table.first_row
+                )
+                vector = weights[table.name][row - table.first_row]
+                if table.embedding_dim < plan.out_dim:
+                    vector = vector @ projections[table.name]
+                vectors[example, field_index] += vector
+    return vectors
+
+
+def mlp(layers: Sequence[tuple[Array, Array]], inputs: Array, *, last_activation: bool) -> Array:
+    """Linear layers with ReLU between them; ``layers`` are (weight (O, I), bias (O,))."""
+    for index, (weight, bias) in enumerate(layers):
+        inputs = inputs @ weight.T + bias
+        if index + 1 < len(layers) or last_activation:
+            inputs = np.maximum(inputs, 0)
+    return inputs
+
+
+def pair_dots(vectors: Array) -> Array:
+    """Dots of all pairs of the ``N`` vectors of each example: ``(B, N (N - 1) / 2)``."""
+    num_vectors = vectors.shape[1]
+    return np.stack(
+        [
+            [example[i] @ example[j] for i in range(num_vectors) for j in range(i + 1, num_vectors)]
+            for example in vectors
+        ]
+    )
