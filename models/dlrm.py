@@ -10,6 +10,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.layers.dots import PairwiseDots
 from models.layers.mlp import MLP
 
 
@@ -57,27 +58,6 @@ class DLRM(CtrModel):
         dots = self.interaction(torch.cat([dense_vector.unsqueeze(1), fields], dim=1))
         logits: Tensor = self.top(torch.cat([dense_vector, dots], dim=1)).squeeze(1)
         return logits
-
-
-class PairwiseDots(nn.Module):
-    """Dot products of all pairs of ``N`` vectors, each pair once.
-
-    Shape:
-        - Input: ``(B, N, D)``.
-        - Output: ``(B, N (N - 1) / 2)``, in the row order of the upper triangle.
-    """
-
-    pairs: Tensor
-
-    def __init__(self, num_vectors: int) -> None:
-        super().__init__()
-        row, column = torch.triu_indices(num_vectors, num_vectors, offset=1)
-        self.register_buffer("pairs", row * num_vectors + column, persistent=False)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Multiply all with all, keep the triangle."""
-        products = torch.bmm(vectors, vectors.transpose(1, 2))  # (B, N, N)
-        return products.flatten(1).index_select(1, self.pairs)
 
 
 class ConstantVector(nn.Module):
