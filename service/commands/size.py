@@ -158,14 +158,13 @@ def _widths(blocks: Sequence[Block], which: str) -> str:
 def _summary(sizing: SizingFile) -> str:
     """The four figures, and how much of the budget they take."""
     cost = sizing_bytes(sizing)
-    ratio = sizing.totals["compression_ratio"]
-    against = f"{ratio:.3g}x smaller" if ratio >= 1 else f"{1 / ratio:.3g}x larger"
+    share = cost.training_bytes / sizing.totals["uniform_training_bytes"]
     lines = [
         f"out_dim              {sizing.out_dim:>16,}",
         f"EP                   {cost.embedding_params:>16,}  parameters of the tables",
         f"EP + projections     {cost.embedding_params + cost.projection_params:>16,}",
         f"training bytes       {cost.training_bytes:>16,}  with the state of {sizing.optimizer}; "
-        f"{against} than uniform {sizing.base_dim}",
+        f"{share:.1%} of uniform {sizing.base_dim}",
         f"serving bytes        {cost.serving_bytes:>16,}  fp32",
     ]
     if sizing.budget_bytes is not None:
