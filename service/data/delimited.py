@@ -49,6 +49,12 @@ class Roles:
     click_threshold: float | None = None
     """Labels of at least this are clicks; not given, clicks are labelled 0 and 1."""
 
+    def raw_columns(self) -> set[str]:
+        """Raw columns that have a role."""
+        used = {self.label, *self.layout.dense}
+        used |= {source.column for source in self.fields.values()}
+        return used | ({self.layout.time_column} if self.layout.time_column else set())
+
     def convert(
         self, block: Block, columns: pa.Table, lines: NDArray[np.int64], refused: dict[int, str]
     ) -> Rows:

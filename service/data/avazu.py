@@ -1,0 +1,94 @@
+"""Avazu click logs: CSV with a header; the hour stamp becomes hour of day and weekday."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import tyro
+
+from service.data.base import Dataset, Layout, Reading
+from service.data.blocks import LineBlocks, check_files, read_header
+from service.data.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.records import Delimited
+
+LABEL: Final = "click"
+STAMP: Final = "hour"
+STAMP_FORMAT: Final = "%y%m%d%H"
+"""Such as 14102100: 21 October 2014, midnight."""
+LEFT_OUT: Final = frozenset({"id", LABEL, STAMP})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Avazu:
+    """Avazu's form (Kaggle train.csv): id, click, hour and categories, with a header."""
+
+    name: ClassVar[str] = "avazu"
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files in order, plain, .gz or .zst, each with the header."""
+
+    def open(self, reading: Reading) -> Dataset:
+        """Read the headers.
+
+        Raises:
+            ValueError: If the header has no ``click`` or ``hour``, or two files differ.
+        """
+        check_files(self.inputs)
+        names = common_header(self.inputs, ",")
+        for needed in (LABEL, STAMP):
+            if needed not in names:
+                raise ValueError(
+                    f"{self.inputs[0]}: the header has no column {needed!r}, only "
+                    f"{', '.join(names)}; expected Avazu's train.csv (use `table` for other files)"
+                )
+        fields = {
+            STAMP: FieldSource(column=STAMP, derive=hour_of_day, strict=True),
+            "weekday": FieldSource(column=STAMP, derive=weekday, strict=True),
+        } | {name: FieldSource(column=name) for name in names if name not in LEFT_OUT}
+        return DelimitedDataset(
+            lines=LineBlocks(paths=self.inputs, block_bytes=reading.block_bytes, header=True),
+            how=Delimited(delimiter=",", names=names),
+            roles=Roles(
+                layout=Layout(
+                    task="click", fields=dict.fromkeys(fields, False), time_column=STAMP
+                ),
+                label=LABEL,
+                fields=fields,
+            ),
+        )
+
+
+def common_header(paths: tuple[Path, ...], delimiter: str, quote: str = '"') -> tuple[str, ...]:
+    """Column names, which all files must share.
+
+    Raises:
+        ValueError: If two files have different headers.
+    """
+    headers = {
+        path: tuple(name.strip().strip(quote) for name in read_header(path).split(delimiter))
+        for path in paths
+    }
+    first = headers[paths[0]]
+    for path, names in headers.items():
+        if names != first:
+            raise ValueError(
+                f"{path}: its header is {', '.join(names)}; expected that of {paths[0]}: "
+                f"{', '.join(first)}"
+            )
+    return first
+
+
+def hour_of_day(stamps: pa.Array) -> pa.Array:
+    """Hour, 00 to 23; null where a stamp cannot be read."""
+    return pc.strftime(_parsed(stamps), format="%H")
+
+
+def weekday(stamps: pa.Array) -> pa.Array:
+    """Day of the week, 1 (Monday) to 7; null where a stamp cannot be read."""
+    return pc.strftime(_parsed(stamps), format="%u")
+
+
+def _parsed(stamps: pa.Array) -> pa.Array:
+    return pc.strptime(stamps, format=STAMP_FORMAT, unit="s", error_is_null=True)

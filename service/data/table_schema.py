@@ -1,0 +1,96 @@
+"""The schema file of ``prepare table``: which column of the user's own file plays which part."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from service.data.base import Layout, Transform
+from service.data.dataset import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableSchema:
+    """Columns of a table by the part they play; columns that are not named are left out."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
+
+    label: str
+    """Column of the label."""
+
+    task: Task = "click"
+    """``click`` for labels 0 and 1, ``rating`` for any number."""
+
+    click_threshold: float | None = None
+    """Label values of at least this as clicks."""
+
+    dense: Sequence[str] | dict[str, Transform] = ()
+    """Number columns, taken as log1p(max(x, 0)); or their transforms by name."""
+
+    categorical: Sequence[str] = ()
+    """Columns with one value a row."""
+
+    lists: dict[str, str] = field(default_factory=dict)
+    """Columns with several values a row, and the separator between them."""
+
+    time: str | None = None
+    """Number (or timestamp) column that orders the rows in time."""
+
+    delimiter: str | None = None
+    """Character between two values; tab for .tsv and .txt, else a comma, where not given."""
+
+    quote: str | None = '"'
+    """Character around values that contain the delimiter; null for none."""
+
+    columns: Sequence[str] = ()
+    """Names of all columns in order, for files without a header."""
+
+    def layout(self) -> Layout:
+        """The columns of a prepared row."""
+        dense = self.dense if isinstance(self.dense, dict) else dict.fromkeys(self.dense, "log1p")
+        return Layout(
+            task=self.task if self.click_threshold is None else "click",
+            dense={name: "none" if how == "none" else "log1p" for name, how in dense.items()},
+            fields=dict.fromkeys(self.categorical, False) | dict.fromkeys(self.lists, True),
+            time_column=self.time,
+        )
+
+    def check_columns(self, path: Path, present: Sequence[str]) -> None:
+        """Refuse a table that lacks a column.
+
+        Raises:
+            ValueError: If a column that the schema names is not there.
+        """
+        layout = self.layout()
+        named = [self.label, *layout.dense, *layout.fields, *([self.time] if self.time else [])]
+        if missing := [name for name in named if name not in present]:
+            raise ValueError(
+                f"{path} has no column {', '.join(map(repr, missing))}; its columns are: "
+                f"{', '.join(present)}"
+            )
+
+
+def read_table_schema(path: Path) -> TableSchema:
+    """Read a schema file, TOML or (by its ending) JSON.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not say what a schema says.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--schema {path} does not exist; see docs/prepare.md for its form")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return TypeAdapter(TableSchema).validate_python(values)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ValueError(f"{path} is not a table schema: {faults}; see docs/prepare.md") from error
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
