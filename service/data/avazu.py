@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
-from service.data.base import Dataset, Layout, Reading
+from service.data.base import Dataset, Layout, Reading, Strings
 from service.data.blocks import LineBlocks, check_files, read_header
 from service.data.delimited import DelimitedDataset, FieldSource, Roles
 from service.data.records import Delimited
@@ -51,9 +50,7 @@ class Avazu:
             lines=LineBlocks(paths=self.inputs, block_bytes=reading.block_bytes, header=True),
             how=Delimited(delimiter=",", names=names),
             roles=Roles(
-                layout=Layout(
-                    task="click", fields=dict.fromkeys(fields, False), time_column=STAMP
-                ),
+                layout=Layout(task="click", fields=dict.fromkeys(fields, False), time_column=STAMP),
                 label=LABEL,
                 fields=fields,
             ),
@@ -80,15 +77,15 @@ def common_header(paths: tuple[Path, ...], delimiter: str, quote: str = '"') -> 
     return first
 
 
-def hour_of_day(stamps: pa.Array) -> pa.Array:
+def hour_of_day(stamps: Strings) -> Strings:
     """Hour, 00 to 23; null where a stamp cannot be read."""
     return pc.strftime(_parsed(stamps), format="%H")
 
 
-def weekday(stamps: pa.Array) -> pa.Array:
+def weekday(stamps: Strings) -> Strings:
     """Day of the week, 1 (Monday) to 7; null where a stamp cannot be read."""
     return pc.strftime(_parsed(stamps), format="%u")
 
 
-def _parsed(stamps: pa.Array) -> pa.Array:
+def _parsed(stamps: Strings) -> Any:
     return pc.strptime(stamps, format=STAMP_FORMAT, unit="s", error_is_null=True)

@@ -10,7 +10,7 @@ transforming, counting and mapping then cost one step per distinct value, not on
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from service.data.dataset import LABEL_COLUMN, SourceFile, Task
 
+Strings: TypeAlias = "pa.Array[Any]"
+"""An Arrow array of strings, of whatever offset width."""
 Transform = Literal["log1p", "none"]
 MISSING_CODE = -1
 """Code of a row that has no value."""
@@ -81,7 +83,7 @@ class Reject:
 class Categories:
     """One categorical column of a block: distinct values, and a code per row or list element."""
 
-    values: pa.Array
+    values: Strings
     """Distinct values, as strings without nulls."""
     codes: NDArray[np.int32]
     """Index into ``values``, or `MISSING_CODE`."""

@@ -6,16 +6,18 @@ a block; a value that is no good marks its rows in `Faults`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.data.base import MISSING_CODE, Categories, Transform
+from service.data.base import MISSING_CODE, Categories, Strings, Transform
 from service.data.dataset import MISSING_DENSE
 
-Derive = Callable[[pa.Array], pa.Array]
+AnyArray: TypeAlias = "pa.Array[Any]"
+Derive = Callable[[Strings], AnyArray]
 """From distinct strings to strings (or lists of strings), null where there is no value."""
 
 
@@ -37,11 +39,11 @@ class Encoded:
     """Distinct values of a column and a code per row."""
 
     name: str
-    values: pa.Array
+    values: AnyArray
     codes: NDArray[np.int32]
 
     @classmethod
-    def of(cls, name: str, column: pa.Array | pa.ChunkedArray) -> "Encoded":
+    def of(cls, name: str, column: Any) -> "Encoded":
         """Encode a column unless it is; nulls get `MISSING_CODE`."""
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -134,47 +136,55 @@ def to_categories(
     """
     text, broken = _cast_each(column.values, pa.string())
     column.mark(broken, faults, "{} is not UTF-8")
-    if derive is None and not pc.any(pc.equal(text, "")).as_py() and not broken.any():
+    if derive is None and not broken.any() and not _is_empty(text).any():
         return Categories(values=text, codes=column.codes)
     derived = text if derive is None else derive(text)
     if strict:
         unread = np.asarray(derived.is_null()) & ~broken
         column.mark(unread, faults, "{} cannot be read")
     if pa.types.is_list(derived.type):
-        return _encode_lists(derived, column.codes)
-    return _encode(derived, column.codes)
-
-
-def _encode(derived: pa.Array, codes: NDArray[np.int32]) -> Categories:
-    """Encode again: several distinct values may have become one, and empty ones missing."""
-    again = _codes_of(derived)
+        return to_list_categories(derived, column.codes)
+    again = _encode_values(derived)  # several distinct values may have become one
     return Categories(
-        values=again.values, codes=np.append(again.codes, np.int32(MISSING_CODE))[codes]
+        values=again.values, codes=np.append(again.codes, np.int32(MISSING_CODE))[column.codes]
     )
 
 
-def _encode_lists(derived: pa.ListArray, codes: NDArray[np.int32]) -> Categories:
-    """Lists per distinct value become elements per row; empty lists one missing element."""
-    again = _codes_of(derived.flatten())
-    lengths = pc.list_value_length(derived).fill_null(0).to_numpy(zero_copy_only=False)
-    lengths = np.append(lengths, 0).astype(np.int32)  # the last stands for "missing"
+def to_list_categories(lists: AnyArray, codes: NDArray[np.int32]) -> Categories:
+    """Lists of strings per distinct value as elements per row.
+
+    Empty elements are left out; a row with no element left has one missing element.
+    """
+    flat = lists.flatten()
+    kept = ~_is_empty(flat)
+    parents = pc.list_parent_indices(lists).to_numpy()[kept]
+    lengths = np.bincount(parents, minlength=len(lists) + 1)  # the last stands for "missing"
     starts = np.cumsum(lengths) - lengths
-    row_lengths = lengths[codes]
-    missing = row_lengths == 0
-    taken = np.where(missing, 1, row_lengths).astype(np.int32)
+    again = _encode_values(flat.filter(pa.array(kept)))
+    taken = np.maximum(lengths[codes], 1)
     within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
     elements = np.repeat(starts[codes], taken) + within
-    padded = np.append(again.codes, np.int32(MISSING_CODE))
-    elements[np.repeat(missing, taken)] = len(again.codes)
-    return Categories(values=again.values, codes=padded[elements], lengths=taken)
+    elements[np.repeat(lengths[codes] == 0, taken)] = len(again.codes)
+    return Categories(
+        values=again.values,
+        codes=np.append(again.codes, np.int32(MISSING_CODE))[elements],
+        lengths=taken.astype(np.int32),
+    )
 
 
-def _codes_of(strings: pa.Array) -> Encoded:
-    emptied = pc.if_else(pc.equal(strings, ""), pa.scalar(None, strings.type), strings)
-    return Encoded.of("", emptied)
+def _encode_values(strings: Strings) -> Encoded:
+    """Encode strings, empty ones as missing."""
+    empty: Any = pa.array(_is_empty(strings))
+    return Encoded.of("", pc.if_else(empty, pa.scalar(None, pa.string()), strings))
 
 
-def _cast_each(values: pa.Array, to: pa.DataType) -> tuple[pa.Array, NDArray[np.bool_]]:
+def _is_empty(strings: Strings) -> NDArray[np.bool_]:
+    """Which strings are empty or null."""
+    lengths: NDArray[np.int64] = np.asarray(pc.binary_length(strings).fill_null(0))
+    return lengths == 0
+
+
+def _cast_each(values: AnyArray, to: Any) -> tuple[AnyArray, NDArray[np.bool_]]:
     """Cast values; those that cannot be cast become null and are marked, by halving."""
     if values.type == to:
         return values, np.zeros(len(values), dtype=bool)

@@ -7,6 +7,7 @@ of the value, so that at the end each partition is merged on its own.
 
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.data.base import Categories
+from service.data.base import Categories, Strings
 from service.data.hashing import splitmix64, string_keys
 
 MERGE_ROWS = 1 << 17
@@ -42,7 +43,7 @@ class ValueCounter:
         """Memory that the counts take now."""
         return sum(table.nbytes for table in self._tables)
 
-    def add(self, values: pa.Array, counts: NDArray[np.int64], num_missing: int) -> None:
+    def add(self, values: Strings, counts: NDArray[np.int64], num_missing: int) -> None:
         """Add the counts of a block; ``values`` are distinct strings without nulls."""
         self.num_missing += num_missing
         if len(values) == 0:
@@ -70,8 +71,8 @@ class ValueCounter:
         self._runs.mkdir(parents=True, exist_ok=True)
         path = self._runs / f"{self._num_runs}.arrow"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            for start, end in zip(ends[:-1], ends[1:], strict=True):
-                taken = table.take(pa.array(order[start:end])).combine_chunks()
+            for start, end in pairwise(ends.tolist()):
+                taken = table.take(order[start:end]).combine_chunks()
                 writer.write_batch(_one_batch(taken))
         self._num_runs += 1
 
@@ -105,7 +106,7 @@ class Counters:
         self._limit = memory_bytes // MERGE_FACTOR
         self.num_spills = 0
 
-    def add(self, name: str, values: pa.Array, counts: NDArray[np.int64], missing: int) -> None:
+    def add(self, name: str, values: Strings, counts: NDArray[np.int64], missing: int) -> None:
         """Add the counts of a block to a field."""
         self.by_name[name].add(values, counts, missing)
 
@@ -129,7 +130,7 @@ class Counters:
 
 def count_codes(
     column: Categories, rows: NDArray[np.bool_]
-) -> tuple[pa.Array, NDArray[np.int64], int]:
+) -> tuple[Strings, NDArray[np.int64], int]:
     """Count a column over the marked rows: values that occur, how often, and missing ones."""
     codes = column.take(rows).codes
     counts = np.bincount(codes + 1, minlength=len(column.values) + 1)
@@ -145,7 +146,7 @@ def _merged(tables: list[pa.Table]) -> pa.Table:
     return together.aggregate([("count", "sum")]).rename_columns(["value", "count"])
 
 
-def _partition_of(values: pa.Array) -> NDArray[np.int64]:
+def _partition_of(values: Strings) -> NDArray[np.int64]:
     return (splitmix64(string_keys(values)) % np.uint64(PARTITIONS)).astype(np.int64)
 
 

@@ -17,6 +17,7 @@ from service.data.columns import (
     to_categories,
     to_dense,
     to_label,
+    to_list_categories,
     to_time,
 )
 from service.data.dataset import SourceFile
@@ -99,7 +100,11 @@ class Roles:
         return (label >= self.click_threshold).astype(np.float32)
 
     def _categories(self, columns: pa.Table, source: FieldSource, faults: Faults) -> Categories:
-        raw = Encoded.of(source.column, columns[source.column])
+        column = columns[source.column]
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            lists = column.combine_chunks().cast(pa.list_(pa.string()))
+            return to_list_categories(lists, np.arange(len(lists), dtype=np.int32))
+        raw = Encoded.of(source.column, column)
         return to_categories(raw, faults, source.derive, strict=source.strict)
 
 

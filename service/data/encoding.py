@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,7 @@ class RowEncoder:
         """One batch a split, in the order of `SPLITS`."""
         schema = parts_schema(self.layout)
         split = self.splitter(rows)
-        encoded = {LABEL_COLUMN: rows.label, **rows.dense}
+        encoded: dict[str, NDArray[Any]] = {LABEL_COLUMN: rows.label, **rows.dense}
         for name, column in rows.fields.items():
             encoded[name] = self.indexes[name].ids_of(column.values)[column.codes]
         batches = []
@@ -43,7 +44,7 @@ class RowEncoder:
         self,
         rows: Rows,
         name: str,
-        values: NDArray[np.float32] | NDArray[np.int32],
+        values: NDArray[Any],
         taken: NDArray[np.int64],
         marked: NDArray[np.bool_],
     ) -> pa.Array:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.data.base import Block, Dataset, Layout, Rows
+from service.data.base import Block, Dataset, Layout, Rows, Strings
 from service.data.counting import Counters, count_codes
 from service.data.options import PrepareConfig, Progress, Report, parse_bytes
 from service.data.ordered import map_in_order
@@ -31,7 +30,7 @@ class BlockCounts:
 
     rows: Rows
     train_labels: NDArray[np.float32]
-    fields: dict[str, tuple[pa.Array, NDArray[np.int64], int]]
+    fields: dict[str, tuple[Strings, NDArray[np.int64], int]]
 
 
 def count_values(

@@ -1,11 +1,13 @@
 """Hashes of whole arrays: of numbers, and of strings as 64-bit keys."""
 
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from service.data.base import Strings
 
 WORD_BYTES = 8
 MIX: Final = MappingProxyType(
@@ -26,7 +28,7 @@ def splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return z ^ (z >> np.uint64(31))
 
 
-def string_keys(strings: pa.Array) -> NDArray[np.uint64]:
+def string_keys(strings: Strings) -> NDArray[np.uint64]:
     """Key of every string: its own bytes where they are at most 8, else a hash of them.
 
     Equal strings have equal keys; different strings may share one, though it is rare.
@@ -47,17 +49,17 @@ def string_keys(strings: pa.Array) -> NDArray[np.uint64]:
     return keys
 
 
-def _parts(strings: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _parts(strings: Strings) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Offsets and bytes, with room to read a whole word behind the last one."""
     wide = pa.types.is_large_string(strings.type)
-    _, offset_buffer, data_buffer = strings.buffers()
+    buffers: list[Any] = list(strings.buffers())
     if len(strings) == 0:
         return np.zeros(1, dtype=np.int64), np.zeros(WORD_BYTES, dtype=np.uint8)
-    offsets = np.frombuffer(offset_buffer, dtype=np.int64 if wide else np.int32)
+    offsets = np.frombuffer(buffers[1], dtype=np.int64 if wide else np.int32)
     offsets = offsets[strings.offset : strings.offset + len(strings) + 1].astype(np.int64)
     data = np.zeros(offsets[-1] - offsets[0] + WORD_BYTES, dtype=np.uint8)
-    if data_buffer is not None:
-        used = np.frombuffer(data_buffer, dtype=np.uint8)[offsets[0] : offsets[-1]]
+    if buffers[2] is not None:
+        used = np.frombuffer(buffers[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
         data[: len(used)] = used
     return offsets - offsets[0], data
 

@@ -119,8 +119,6 @@ def _item_fields(path: Path, form: Form) -> dict[str, FieldSource]:
     genres = {item: known.genres for item, known in items.items()}
     years = {item: known.release_year for item, known in items.items()}
     return {
-        "genres": FieldSource(
-            column="item_id", derive=looked_up(genres, pa.list_(pa.string()))
-        ),
+        "genres": FieldSource(column="item_id", derive=looked_up(genres, pa.list_(pa.string()))),
         "release_year": FieldSource(column="item_id", derive=looked_up(years, pa.string())),
     }

@@ -11,7 +11,8 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from service.data.columns import Derive
+from service.data.base import Strings
+from service.data.columns import AnyArray, Derive
 
 Form = Literal["100k", "1m", "csv"]
 """``u.data`` and its like; ``ratings.dat`` with ``::``; ``ratings.csv`` of the newer sets."""
@@ -91,7 +92,7 @@ def read_items(path: Path, form: Form) -> dict[str, Item]:
 def looked_up(side: Mapping[str, object], of: pa.DataType) -> Derive:
     """From ids to what a side table says of them, null where it says nothing."""
 
-    def derive(ids: pa.Array) -> pa.Array:
+    def derive(ids: Strings) -> AnyArray:
         return pa.array([side.get(value) for value in ids.to_pylist()], of)
 
     return derive

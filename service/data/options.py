@@ -57,9 +57,7 @@ class PrepareConfig:
         if self.min_count < 1:
             raise ValueError(f"min_count={self.min_count}, expected at least 1 (keep every value)")
         if not 0 <= self.max_reject_ratio <= 1:
-            raise ValueError(
-                f"max_reject_ratio={self.max_reject_ratio}, expected a share in [0, 1] such as 0.001"
-            )
+            raise ValueError(f"max_reject_ratio={self.max_reject_ratio}, expected 0 to 1")
         if self.threads < 0 or self.block_bytes < 1:
             raise ValueError(
                 f"threads={self.threads}, block_bytes={self.block_bytes}; expected threads of at "

@@ -129,4 +129,4 @@ def _read(
 
 
 def _num_records(columns: pa.Table, how: Delimited) -> int:
-    return columns.num_rows - (1 if how.quote else 0)
+    return int(columns.num_rows) - (1 if how.quote else 0)

@@ -65,7 +65,8 @@ class TimeSplit:
 
     def __call__(self, rows: Rows) -> NDArray[np.int8]:
         """Split the rows of a block."""
-        bounds = np.array([self.first_validation, self.first_test])
+        assert rows.time is not None, "only data with a time column is split by time"
+        bounds = np.array([self.first_validation, self.first_test], dtype=np.int64)
         return np.searchsorted(bounds, rows.time, side="right").astype(np.int8)
 
     @classmethod

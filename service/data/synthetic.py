@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from service.data.base import Block, Layout, Reading, Rows
+from service.data.base import Block, Layout, Reading, Rows, Strings
 from service.data.criteo import CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
 from service.data.dataset import LABEL_COLUMN, SourceFile
 from service.data.records import read_records
@@ -99,7 +99,7 @@ class SyntheticDataset:
 
 def raw_text(teacher: Teacher, draw: Draw, num_rows: int) -> bytes:
     """The first rows of a chunk as lines of Criteo's form."""
-    columns: dict[str, pa.Array] = {LABEL_COLUMN: pa.array(draw.labels[:num_rows])}
+    columns: dict[str, Any] = {LABEL_COLUMN: pa.array(draw.labels[:num_rows])}
     for number, name in enumerate(DENSE):
         missing = np.ascontiguousarray(draw.dense_missing[:num_rows, number])
         columns[name] = pa.array(draw.dense[:num_rows, number], mask=missing)
@@ -110,7 +110,8 @@ def raw_text(teacher: Teacher, draw: Draw, num_rows: int) -> bytes:
     sink = pa.BufferOutputStream()
     options = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     csv.write_csv(pa.table(columns), sink, options)
-    return sink.getvalue().to_pybytes()
+    text: bytes = sink.getvalue().to_pybytes()
+    return text
 
 
 def describe_teacher(dataset: SyntheticDataset) -> str:
@@ -144,7 +145,7 @@ _HEX: Final = np.frombuffer(
 )
 
 
-def _hexadecimal(numbers: NDArray[np.uint32], missing: NDArray[np.bool_]) -> pa.Array:
+def _hexadecimal(numbers: NDArray[np.uint32], missing: NDArray[np.bool_]) -> Strings:
     """Numbers as 8 hexadecimal digits."""
     halves = np.stack([numbers >> np.uint32(16), numbers & np.uint32(0xFFFF)], axis=1)
     digits = pa.py_buffer(_HEX[halves].tobytes())

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
 from service.data.avazu import common_header
-from service.data.base import Dataset, Layout, Reading
+from service.data.base import Dataset, Layout, Reading, Strings
 from service.data.blocks import COMPRESSIONS, LineBlocks, check_files
-from service.data.columns import Derive
+from service.data.columns import AnyArray, Derive
 from service.data.delimited import DelimitedDataset, FieldSource, Roles
 from service.data.parquet_table import ParquetDataset, parquet_columns
 from service.data.records import Delimited
@@ -90,7 +89,7 @@ def table_roles(schema: TableSchema, layout: Layout) -> Roles:
 def split_by(separator: str) -> Derive:
     """From strings to lists of the values between separators."""
 
-    def derive(strings: pa.Array) -> pa.Array:
+    def derive(strings: Strings) -> AnyArray:
         return pc.split_pattern(strings, separator)
 
     return derive

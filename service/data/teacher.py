@@ -129,7 +129,7 @@ class Teacher:
         """Uncalibrated logit: linear terms, and products of all pairs of latent vectors."""
         weights = np.array([DENSE_WEIGHTS.get(name, 0.0) for name in DENSE])
         logs = (np.log1p(np.maximum(dense, 0)) - self._dense_mean) / self._dense_std
-        linear = np.where(dense_missing, 0.0, logs) @ weights
+        linear: NDArray[np.float64] = np.where(dense_missing, 0.0, logs) @ weights
         total = np.zeros((dense.shape[0], LATENT_DIM))
         squares = np.zeros(dense.shape[0])
         for field, rank in enumerate(RANKS):
@@ -142,8 +142,8 @@ class Teacher:
             linear += 0.35 * vectors[:, LATENT_DIM]
             total += vectors[:, :LATENT_DIM]
             squares += np.square(vectors[:, :LATENT_DIM]).sum(axis=1)
-        pairs = 0.5 * (np.square(total).sum(axis=1) - squares)
-        return linear + 0.2 * pairs
+        linear += 0.1 * (np.square(total).sum(axis=1) - squares)  # 0.2 times the sum over pairs
+        return linear
 
     @cached_property
     def _tables(self) -> dict[int, NDArray[np.float64]]:
@@ -213,17 +213,19 @@ def _zipf(uniform: NDArray[np.float64], size: int, exponent: float) -> NDArray[n
     """Numbers in [0, size) whose frequency falls like a power: a continuous law, rounded down."""
     slope = 1.0 - exponent
     span = (size + 1.0) ** slope - 1.0
-    drawn = (uniform * span + 1.0) ** (1.0 / slope)
-    return np.minimum(drawn.astype(np.int64) - 1, size - 1)
+    drawn: NDArray[np.int64] = ((uniform * span + 1.0) ** (1.0 / slope)).astype(np.int64)
+    return np.clip(drawn - 1, 0, size - 1)
 
 
 def _scramble32(numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Mix 32 bits, one to one (the finalizer of MurmurHash3)."""
-    mixed = numbers ^ (numbers >> np.uint32(16))
-    mixed = mixed * np.uint32(0x85EBCA6B)
+    mixed = numbers.copy()
+    mixed ^= mixed >> np.uint32(16)
+    mixed *= np.uint32(0x85EBCA6B)
     mixed ^= mixed >> np.uint32(13)
-    mixed = mixed * np.uint32(0xC2B2AE35)
-    return mixed ^ (mixed >> np.uint32(16))
+    mixed *= np.uint32(0xC2B2AE35)
+    mixed ^= mixed >> np.uint32(16)
+    return mixed
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:

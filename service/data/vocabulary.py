@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.tables import FieldStats
+from service.data.base import Strings
 from service.data.hashing import string_keys
 
 CURVE_RATIO = 1.15
@@ -19,7 +20,7 @@ CURVE_RATIO = 1.15
 class Vocabulary:
     """The rows of a field's table: row ``i`` is id ``i``."""
 
-    values: pa.Array
+    values: Strings
     """Value of every id, null for the two special ids."""
     counts: NDArray[np.int64]
     """Training lookups of every id, never rising."""
@@ -44,7 +45,7 @@ class Vocabulary:
         kept = [pa.table({"value": pa.array([], pa.large_string()), "count": NO_COUNTS})]
         num_distinct = num_unknown = 0
         for table in tables:
-            often = table.filter(pc.greater_equal(table["count"], min_count))
+            often = table.filter(pc.greater_equal(table["count"], pa.scalar(min_count)))
             num_distinct += len(table)
             num_unknown += (pc.sum(table["count"]).as_py() or 0) - (
                 pc.sum(often["count"]).as_py() or 0
@@ -54,7 +55,10 @@ class Vocabulary:
         counts = ranked["count"].to_numpy()
         specials = sorted([(-num_missing, 0), (-num_unknown, 1)])
         places = [int(np.searchsorted(-counts, negative, "right")) for negative, _ in specials]
-        ids = {kind: place + i for i, (place, (_, kind)) in enumerate(zip(places, specials))}
+        ids = {
+            kind: place + i
+            for i, (place, (_, kind)) in enumerate(zip(places, specials, strict=True))
+        }
         values = ranked["value"].combine_chunks()
         null = pa.nulls(1, pa.large_string())
         pieces = [values[: places[0]], null, values[places[0] : places[1]], null]
@@ -107,7 +111,7 @@ class ValueIndex:
         clashing = np.append(same, False) | np.append(False, same)
         return {self._values[int(i)].as_py(): int(i) for i in self._ids[clashing]}
 
-    def ids_of(self, values: pa.Array) -> NDArray[np.int32]:
+    def ids_of(self, values: Strings) -> NDArray[np.int32]:
         """Id of every string, and at the end the id of "missing" (for code -1)."""
         ids = np.full(len(values) + 1, self._unknown_id, dtype=np.int32)
         ids[-1] = self._missing_id
