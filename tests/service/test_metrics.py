@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -65,6 +66,14 @@ def test_every_name_ends_in_its_unit(registry: CollectorRegistry) -> None:
     names = {line.split()[2] for line in families(registry)}
     assert {name for name in names if not name.endswith(UNITS)} == set()
     assert all(name.startswith("mixdim_") for name in names)
+
+
+def test_the_page_on_monitoring_explains_every_metric(registry: CollectorRegistry) -> None:
+    TrainMetrics(registry)
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    explained = re.findall(r"^\| `(mixdim_\w+)` \| (\w+)", page, flags=re.MULTILINE)
+    declared = [line.split()[2:4] for line in families(registry) if line.startswith("# TYPE")]
+    assert sorted(map(list, explained)) == sorted(declared)
 
 
 def test_no_other_file_declares_a_metric() -> None:
