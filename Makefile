@@ -52,7 +52,7 @@ types: setup-dev ## Static types (mypy --strict)
 	$(BIN)/mypy
 
 contracts: setup-dev ## Which package may import which (import-linter)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup-dev ## Rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
