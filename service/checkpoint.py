@@ -17,7 +17,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import nn
-from torch.optim import Optimizer
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
 from service.distributed import Ranks
 
@@ -45,6 +45,8 @@ class Progress:
     """Validations since the best one."""
     num_examples: int = 0
     is_finished: bool = False
+    lr_ratio: float = 1.0
+    """Learning rates now over those of the configuration."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """State of the learning rate's scheduler."""
 
@@ -65,7 +67,7 @@ class Checkpoints:
         self.last_saved = time.time()
         """Seconds since 1970 of the last checkpoint, or of the start of this process."""
 
-    def save(self, model: nn.Module, optimizer: Optimizer, progress: Progress) -> Path:
+    def save(self, model: nn.Module, optimizer: CombinedOptimizer, progress: Progress) -> Path:
         """Write a checkpoint of this step; on return it is whole, and old ones are gone."""
         final = self._folder / f"{PREFIX}{progress.step:08d}"
         unfinished = final.with_name(final.name + UNFINISHED)
@@ -85,7 +87,7 @@ class Checkpoints:
         self.last_saved = time.time()
         return final
 
-    def load(self, model: nn.Module, optimizer: Optimizer | None, path: Path) -> Progress:
+    def load(self, model: nn.Module, optimizer: CombinedOptimizer | None, path: Path) -> Progress:
         """Load a checkpoint into a model built the same way, on any number of ranks.
 
         Args:
@@ -96,6 +98,8 @@ class Checkpoints:
         Raises:
             ValueError: If the checkpoint does not fit the model.
         """
+        if optimizer is not None:
+            _init_lazy_state(optimizer)
         state = _state(model, optimizer)
         try:
             dcp.load(state, checkpoint_id=path)
@@ -148,7 +152,14 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
 
 
-def _state(model: nn.Module, optimizer: Optimizer | None) -> dict[str, Any]:
+def _init_lazy_state(optimizer: CombinedOptimizer) -> None:
+    """Make the state that an optimizer only gets at its first step, so that it can be loaded."""
+    for _, part in optimizer.optimizers:
+        if isinstance(part, KeyedOptimizerWrapper):
+            part.init_state()
+
+
+def _state(model: nn.Module, optimizer: CombinedOptimizer | None) -> dict[str, Any]:
     state: dict[str, Any] = {"model": model.state_dict()}
     if optimizer is not None:
         state["optimizer"] = optimizer.state_dict()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -146,7 +147,22 @@ def launch(entry: Callable[..., Result], *arguments: object, nproc: int, name: s
         results: dict[int, Result] = elastic_launch(config, _as_rank)(entry, *arguments)
     except ChildFailedError as error:
         raise _as_raised(error) from None
+    except SignalException as error:
+        # The agent has passed the signal on and waited for the ranks to write their checkpoint.
+        raise Stopped(error.sigval) from None
     return results[0]
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """The job was told to stop, and has stopped.
+
+    Args:
+        number: The signal that said so.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"stopped by {number.name}")
+        self.signal = number
 
 
 def _as_rank(entry: Callable[..., Result], *arguments: object) -> Result:

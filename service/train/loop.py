@@ -42,6 +42,8 @@ class TrainResult:
     """Over all ranks, loading included; validations and checkpoints are not."""
     stopped_by: str | None = None
     """Signal that ended the run early; it can be resumed."""
+    rank: int = 0
+    """The rank that says so."""
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -158,6 +160,9 @@ class _Training:
             _, score = scores.headline
             self.scheduler.step(score)
             progress.scheduler = self.scheduler.state_dict()
+            progress.lr_ratio = (
+                self.optimizer.param_groups[-1]["lr"] / self.config.optimizer.dense_lr
+            )
             if score > progress.best_score:
                 progress.best_score, progress.best_step = score, progress.step
                 progress.num_worse = 0
@@ -197,6 +202,8 @@ class _Training:
         progress = self.checkpoints.load(self.model, self.optimizer, path)
         if progress.scheduler:
             self.scheduler.load_state_dict(progress.scheduler)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= progress.lr_ratio
         return progress
 
     def _loader(self, split: Split, seed: int | None = None) -> Loader:
@@ -223,6 +230,7 @@ class _Training:
             scores=scores,
             examples_per_second=self.reporter.examples_per_second,
             stopped_by=self.stop.signal.name if self.stop.signal else None,
+            rank=self.ranks.rank,
         )
 
 

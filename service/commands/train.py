@@ -1,0 +1,104 @@
+"""``mixdim train PRESET_OR_FILE --data D --sizing F --output RUN --nproc 2``: train one model."""
+
+import dataclasses
+import json
+import signal
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import TypeAdapter, ValidationError
+
+from service.config import TrainConfig
+from service.data.dataset import read_dataset_info
+from service.presets import PRESETS
+from service.sizing import read_sizing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class TrainCommand:
+    """Train one model on one dataset with one sizing plan."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+    json: bool = False
+    """Print the result as JSON."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train on this machine's ranks, or as one rank under torchrun and TorchX."""
+    start, flags = _starting_point(argv)
+    default = TrainCommand(config=start)
+    command = tyro.cli(
+        TrainCommand,
+        args=flags,
+        default=default,
+        prog=f"mixdim train {{{','.join(PRESETS)}}}|FILE",
+        description=_DESCRIPTION,
+        config=(tyro.conf.AvoidSubcommands,),  # the preset has chosen the network
+    )
+    config = command.config
+    read_sizing(config.sizing).check_against(read_dataset_info(config.data))
+
+    from service.distributed import Stopped, launch
+    from service.train.loop import train
+
+    try:
+        result = launch(train, config, nproc=config.nproc, name="mixdim-train")
+    except Stopped as stopped:
+        return _stopped(stopped.signal, config)
+    if result.rank != 0:  # under torchrun every rank comes here, and one speaks
+        return 0
+    if result.stopped_by:
+        return _stopped(signal.Signals[result.stopped_by], config)
+    if command.json:
+        print(json.dumps(dataclasses.asdict(result)))
+    else:
+        scores = "  ".join(f"{name} {value:.6g}" for name, value in result.scores.items())
+        print(f"{result.split}: {scores}")
+        print(
+            f"{result.steps} steps, best at {result.best_step}, "
+            f"{result.examples_per_second:,.0f} examples/s, run folder {config.output}"
+        )
+    return 0
+
+
+def _stopped(number: signal.Signals, config: TrainConfig) -> int:
+    """Say how to go on; the exit code is the shell's for this signal."""
+    sys.stderr.write(
+        f"stopped by {number.name}; the checkpoint is in {config.output}, go on with --resume\n"
+    )
+    return 128 + number
+
+
+_DESCRIPTION = """Train one model on one dataset with one sizing plan.
+
+The first argument is a preset or a TOML or JSON file with the same names as the flags; flags
+override what it says."""
+
+
+def _starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
+    """The configuration that flags are laid over, and the flags.
+
+    Raises:
+        ValueError: If the first argument is neither a preset nor a file that fits.
+    """
+    if not argv or argv[0].startswith("-"):
+        if "--help" in argv:
+            return PRESETS["dlrm"](), list(argv)
+        raise ValueError(f"name a preset or a file before the flags; presets: {', '.join(PRESETS)}")
+    name, *flags = argv
+    if name in PRESETS:
+        return PRESETS[name](), flags
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(f"{name!r} is neither a preset nor a file; presets: {', '.join(PRESETS)}")
+    text = path.read_text()
+    try:
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return TypeAdapter(TrainConfig).validate_python(content), flags
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ValueError(f"{path}: {error}") from error

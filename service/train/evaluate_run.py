@@ -1,0 +1,92 @@
+"""Scores of a finished run on any dataset of the same fields: the function behind ``evaluate``."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from models.layers.linear import set_matmul
+from service.checkpoint import Checkpoints
+from service.data.dataset import Split, read_dataset_info
+from service.data.loader import Loader
+from service.distributed import joined_ranks
+from service.run_folder import SIZING_FILE, RunFolder
+from service.sizing import read_sizing
+from service.train.engine import build_engine
+from service.train.evaluation import evaluate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Score a run's checkpoint on a split."""
+
+    run: Path
+    """Run folder written by ``mixdim train``."""
+
+    data: Path | None = None
+    """Dataset folder; the one that was trained on by default."""
+
+    split: Split = "test"
+    """Split to score."""
+
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint."""
+
+    batch_size: int = 8192
+    """Examples per rank and step."""
+
+    nproc: int = 1
+    """Ranks to start on this machine."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to evaluate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateResult:
+    """Scores of one checkpoint on one split."""
+
+    checkpoint: str
+    split: Split
+    scores: dict[str, float]
+    rank: int = 0
+    """The rank that says so."""
+
+
+def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
+    """Score a checkpoint on the ranks that this process is one of; any number of them.
+
+    Raises:
+        FileNotFoundError: If there is no run, no dataset or no checkpoint.
+        ValueError: If the dataset's fields are not the run's, or the split is empty.
+    """
+    folder = RunFolder(config.run)
+    trained = folder.read_config()
+    data = config.data or trained.data
+    info = read_dataset_info(data)
+    sizing = read_sizing(config.run / SIZING_FILE)
+    sizing.check_against(info)
+    with joined_ranks(config.device) as ranks:
+        set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
+        engine = build_engine(
+            replace(trained, batch_size=config.batch_size), info, sizing.plan, ranks
+        )
+        checkpoints = Checkpoints(folder.checkpoints, ranks)
+        path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
+        if path is None:
+            raise FileNotFoundError(
+                f"{folder.checkpoints} holds no checkpoint; go on with `mixdim train --resume`"
+            )
+        checkpoints.load(engine.model, None, path)
+        loader = Loader(
+            data,
+            info,
+            config.split,
+            sizing.plan,
+            batch_size=config.batch_size,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+        )
+        scores = evaluate(engine.model, loader, ranks, info.task)
+        return EvaluateResult(
+            checkpoint=path.name, split=config.split, scores=asdict(scores), rank=ranks.rank
+        )

@@ -1,0 +1,58 @@
+"""One rank or two, table-wise or row-wise: the same numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.sizing import plan_bytes
+from service.distributed import launch
+from tests.service.train.runs import make_run, sharded, trace
+
+STEPS = 20
+
+# Row-wise Adagrad keeps one number a row of a shard: under column-wise sharding that is another
+# optimizer (docs/sharding.md), so columns are compared under the element-wise one.
+CASES = [
+    ("table_wise", "rowwise_adagrad"),
+    ("row_wise", "rowwise_adagrad"),
+    ("column_wise", "adagrad"),
+    ("data_parallel", "rowwise_adagrad"),
+    ("data_parallel", "adagrad"),
+    ("table_wise", "sgd"),
+]
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize(("kind", "optimizer"), CASES, ids=lambda value: str(value))
+def test_two_ranks_train_like_one(kind, optimizer, tmp_path):
+    config = make_run(tmp_path, **sharded(kind, optimizer))
+    one = launch(
+        trace,
+        replace(config, **sharded("table_wise", optimizer)),
+        STEPS,
+        nproc=1,
+        name="one",
+    )
+    two = launch(trace, replace(config, batch_size=64), STEPS, nproc=2, name="two")
+    assert np.allclose(one.losses, two.losses, atol=1e-5)
+    assert np.allclose(one.predictions, two.predictions, atol=1e-5)
+    assert one.losses[-1] < one.losses[0]
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("kind", ["table_wise", "row_wise", "column_wise", "data_parallel"])
+def test_every_table_moves(kind, tmp_path):
+    config = make_run(tmp_path, **sharded(kind, "rowwise_adagrad"))
+    moved = launch(trace, config, 5, nproc=1, name="moves").moved
+    assert len(moved) == 5
+    assert min(moved.values()) > 1e-4
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adagrad", "sgd"])
+def test_planned_bytes_are_the_allocated_bytes(optimizer, tmp_path):
+    config = make_run(tmp_path, **sharded("table_wise", optimizer))
+    found = launch(trace, config, 1, nproc=1, name="bytes")
+    planned = plan_bytes(found.plan, optimizer)
+    projections = sum(t.projection + t.projection_state for t in planned.tables.values())
+    assert found.held_bytes == planned.training_bytes - projections

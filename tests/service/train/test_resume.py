@@ -1,0 +1,139 @@
+"""A killed and resumed run ends as the undisturbed one, to the last digit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.networks import DLRMNetwork
+from service.config import TrainConfig
+from service.distributed import launch
+from service.train.loop import train
+from tests.service.train.runs import make_run, sharded
+
+ROOT = Path(__file__).parents[3]
+TIMES = {"examples_per_second", "loader_wait_ratio"}
+
+
+def command(config: TrainConfig, *flags: str) -> list[str]:
+    """The command line of a configuration of `make_run`."""
+    return [
+        *(sys.executable, "-m", "service", "train", "smoke", "--json"),
+        *("--data", str(config.data), "--sizing", str(config.sizing)),
+        *("--output", str(config.output), "--batch-size", str(config.batch_size)),
+        *("--epochs", "2", "--max-steps", "0", "--matmul", "mkl", "--nproc", str(config.nproc)),
+        *("--log-every", "5", "--checkpoint-every", "7", *flags),
+    ]
+
+
+def metrics_of(run: Path) -> list[dict[str, object]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name not in TIMES}
+        for line in lines
+    ]
+
+
+def kill_when(path: Path, process: subprocess.Popen[str]) -> None:
+    """SIGKILL to the whole process group as soon as a file exists."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def started(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        start_new_session=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_sigkill_and_resume_give_the_metrics_of_an_undisturbed_run(nproc, tmp_path):
+    config = make_run(tmp_path, nproc=nproc, batch_size=128 // nproc)
+    calm = replace(config, output=tmp_path / "calm")
+    done = subprocess.run(command(calm), cwd=ROOT, capture_output=True, text=True, check=True)
+
+    victim = started(command(config))
+    kill_when(config.output / "checkpoints" / "step-00000021", victim)
+    assert not (config.output / "result.json").exists()
+    again = subprocess.run(
+        command(config, "--resume"), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(again.stdout)["scores"] == json.loads(done.stdout)["scores"]
+    assert metrics_of(config.output) == metrics_of(calm.output)
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_a_signal_ends_in_a_checkpoint_that_resumes(number, nproc, tmp_path):
+    config = make_run(tmp_path, nproc=nproc, batch_size=4)
+    process = started(command(config))
+    log = ""
+    while "step 10/" not in log:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert line, log
+        log += line
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, log + rest
+    assert "go on with --resume" in rest
+    assert list((config.output / "checkpoints").glob("step-*"))
+
+
+def test_resuming_a_finished_run_trains_nothing_and_scores_the_same(tmp_path):
+    config = make_run(tmp_path)
+    first = launch(train, config, nproc=1, name="first")
+    again = launch(train, replace(config, resume=True), nproc=1, name="again")
+    assert (again.steps, again.scores) == (first.steps, first.scores)
+
+
+@pytest.mark.dist
+def test_a_run_of_two_ranks_resumes_on_one_and_on_row_wise_tables(tmp_path):
+    config = make_run(tmp_path, epochs=1, batch_size=64, nproc=2)
+    launch(train, config, nproc=2, name="two")
+    more = replace(
+        config,
+        epochs=2,
+        nproc=1,
+        batch_size=128,
+        resume=True,
+        **sharded("row_wise", "rowwise_adagrad"),
+    )
+    resumed = launch(train, more, nproc=1, name="one")
+    straight = replace(config, epochs=2, nproc=1, batch_size=128, output=tmp_path / "straight")
+    expected = launch(train, straight, nproc=1, name="straight")
+    assert resumed.steps == expected.steps
+    assert resumed.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
+def test_a_folder_in_use_is_refused_by_name(tmp_path):
+    config = make_run(tmp_path, max_steps=2)
+    launch(train, config, nproc=1, name="first")
+    with pytest.raises(ValueError, match="is not empty; give --resume to go on"):
+        launch(train, config, nproc=1, name="second")
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
+    config = make_run(tmp_path, network=DLRMNetwork(bottom=(8,), top=(8,)))
+    wild = replace(config, optimizer=replace(config.optimizer, sparse="sgd", sparse_lr=1e30))
+    with pytest.raises(FloatingPointError, match=r"not a number since step .* lower --optimizer"):
+        launch(train, wild, nproc=1, name="wild")
+    assert not (config.output / "checkpoints" / "best.json").exists()
