@@ -65,7 +65,7 @@ class Block:
     num_lines: int
     bytes_read: int
     """Bytes of all files that had been read when this block was cut; for progress."""
-    payload: bytes | pa.RecordBatch
+    payload: bytes | bytearray | pa.RecordBatch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +147,7 @@ class Dataset(Protocol):
         ...
 
     def files(self) -> Sequence[SourceFile]:
-        """What the last finished pass read."""
+        """What the passes have read."""
         ...
 
     def attachments(self) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -20,23 +20,24 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class HashingFile(io.RawIOBase):
-    """A file that knows the SHA-256 of what has been read from it."""
+    """A file that can tell the SHA-256 of what has been read from it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hashed: bool) -> None:
         self._file = path.open("rb", buffering=0)
-        self._sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256() if hashed else None
         self.num_bytes = 0
 
     def readable(self) -> bool:
         """Arrow asks."""
         return True
 
-    def read(self, size: int = -1) -> bytes:
+    def readinto(self, buffer: Any) -> int:
         """Read, and remember what was read."""
-        data = self._file.read(size) or b""
-        self._sha256.update(data)
-        self.num_bytes += len(data)
-        return data
+        size = self._file.readinto(buffer) or 0
+        if self._sha256 is not None:
+            self._sha256.update(memoryview(buffer)[:size])
+        self.num_bytes += size
+        return size
 
     def close(self) -> None:
         """Close the file beneath."""
@@ -46,6 +47,7 @@ class HashingFile(io.RawIOBase):
     @property
     def sha256(self) -> str:
         """Hash of the bytes read so far."""
+        assert self._sha256 is not None, "opened with hashed=True"
         return self._sha256.hexdigest()
 
 
@@ -57,8 +59,8 @@ class LineBlocks:
     block_bytes: int
     header: bool
     """Whether the first line of every file names the columns."""
-    files: list[SourceFile] = field(default_factory=list)
-    """The files that the last pass has finished."""
+    files: dict[Path, SourceFile] = field(default_factory=dict)
+    """The files as the first pass read them."""
 
     @property
     def num_bytes(self) -> int:
@@ -66,13 +68,15 @@ class LineBlocks:
         return sum(path.stat().st_size for path in self.paths)
 
     def __iter__(self) -> Iterator[Block]:
-        """Read every file once, in order."""
-        self.files.clear()
+        """Read every file once, in order.
+
+        Raises:
+            ValueError: If a file is not as it was in an earlier pass.
+        """
         first_index, bytes_before = 0, 0
         for path in self.paths:
-            raw = HashingFile(path)
             first_line = line = 2 if self.header else 1
-            with raw:
+            with HashingFile(path, hashed=path not in self.files) as raw:
                 for payload in _payloads(raw, path, self.block_bytes, self.header):
                     num_lines = payload.count(b"\n") + (not payload.endswith(b"\n"))
                     yield Block(
@@ -86,14 +90,19 @@ class LineBlocks:
                     line += num_lines
                     first_index += num_lines
                 bytes_before += raw.num_bytes
-                self.files.append(
-                    SourceFile(
-                        path=str(path),
-                        size_bytes=raw.num_bytes,
-                        sha256=raw.sha256,
-                        num_lines=line - first_line,
-                    )
-                )
+                self._note(path, raw, line - first_line)
+
+    def _note(self, path: Path, raw: HashingFile, num_lines: int) -> None:
+        before = self.files.get(path)
+        if before is None:
+            self.files[path] = SourceFile(
+                path=str(path),
+                size_bytes=raw.num_bytes,
+                sha256=raw.sha256,
+                num_lines=num_lines,
+            )
+        elif (before.size_bytes, before.num_lines) != (raw.num_bytes, num_lines):
+            raise ValueError(f"{path} changed while it was read; prepare it when it is complete")
 
 
 def read_header(path: Path) -> str:
@@ -102,10 +111,10 @@ def read_header(path: Path) -> str:
     Raises:
         ValueError: If the file has no first line, or it is not UTF-8.
     """
-    with HashingFile(path) as raw:
-        line, _ = _split_header(_open_stream(raw, path), path)
+    with HashingFile(path, hashed=False) as raw:
+        line, _ = _read_line(_open_stream(raw, path), path)
     try:
-        return line.rstrip(b"\r\n").decode()
+        return line.rstrip(b"\r").decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}, line 1: the header is not UTF-8 ({error.reason})") from error
 
@@ -126,45 +135,59 @@ def check_files(paths: tuple[Path, ...]) -> None:
             raise ValueError(f"{path} is not a regular file; every input is read more than once")
 
 
-def _open_stream(raw: HashingFile, path: Path) -> pa.NativeFile:
+def _open_stream(raw: HashingFile, path: Path) -> Any:
+    """Return a file of text; both kinds know ``readinto``."""
     compression = COMPRESSIONS.get(path.suffix.lower())
-    return pa.input_stream(raw, compression=compression, buffer_size=1 << 20)
+    return pa.input_stream(raw, compression=compression) if compression else raw
 
 
-def _payloads(raw: HashingFile, path: Path, block_bytes: int, header: bool) -> Iterator[bytes]:
+def _payloads(raw: HashingFile, path: Path, block_bytes: int, header: bool) -> Iterator[bytearray]:
     stream = _open_stream(raw, path)
-    rest = _split_header(stream, path)[1] if header else _without_mark(_read(stream, path, 4096))
-    while data := _read(stream, path, block_bytes):
-        cut = data.rfind(b"\n") + 1
-        if cut:
-            yield rest + data[:cut]
-            rest = data[cut:]
-        else:
-            rest += data
-            _check_line_length(rest, block_bytes, path)
-    if rest:
-        yield rest
+    start = _read_line(stream, path)[1] if header else _first_bytes(stream, path)
+    while True:
+        payload = bytearray(len(start) + block_bytes)
+        payload[: len(start)] = start
+        size = _fill(stream, path, memoryview(payload)[len(start) :])
+        del payload[len(start) + size :]
+        cut = payload.rfind(b"\n") + 1
+        if size == 0:
+            cut = len(payload)  # the last line may lack its end
+        start = bytes(payload[cut:])
+        del payload[cut:]
+        _check_line_length(start, block_bytes, path)
+        if payload:
+            yield payload
+        if size == 0:
+            return
 
 
-def _split_header(stream: pa.NativeFile, path: Path) -> tuple[bytes, bytes]:
-    start = b""
-    while b"\n" not in start and (data := _read(stream, path, 1 << 16)):
-        start += data
-    line, _, rest = _without_mark(start).partition(b"\n")
+def _read_line(stream: Any, path: Path) -> tuple[bytes, bytes]:
+    """The first line, and what was read beyond it."""
+    start = _first_bytes(stream, path)
+    buffer = bytearray(1 << 16)
+    while b"\n" not in start and (size := _fill(stream, path, memoryview(buffer))):
+        start += buffer[:size]
+    line, _, rest = start.partition(b"\n")
     if not line.strip():
-        raise ValueError(f"{path} is empty; expected a header line and data lines")
+        raise ValueError(f"{path} starts with an empty line; expected column names or data")
     return line, rest
 
 
-def _without_mark(start: bytes) -> bytes:
-    return start.removeprefix(BYTE_ORDER_MARK)
+def _first_bytes(stream: Any, path: Path) -> bytes:
+    """The first bytes, without the mark that some programs put before UTF-8 text."""
+    buffer = bytearray(len(BYTE_ORDER_MARK))
+    return bytes(buffer[: _fill(stream, path, memoryview(buffer))]).removeprefix(BYTE_ORDER_MARK)
 
 
-def _read(stream: pa.NativeFile, path: Path, size: int) -> bytes:
+def _fill(stream: Any, path: Path, buffer: memoryview) -> int:
+    """Read until the buffer is full or the file ends."""
+    filled = 0
     try:
-        return bytes(stream.read(size))
+        while filled < len(buffer) and (size := stream.readinto(buffer[filled:])):
+            filled += size
     except OSError as error:
         raise OSError(f"{path} cannot be read: {error}; is the file whole?") from error
+    return filled
 
 
 def _check_line_length(line: bytes, block_bytes: int, path: Path) -> None:

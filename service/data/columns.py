@@ -180,8 +180,9 @@ def _encode_values(strings: Strings) -> Encoded:
 
 def _is_empty(strings: Strings) -> NDArray[np.bool_]:
     """Which strings are empty or null."""
-    lengths: NDArray[np.int64] = np.asarray(pc.binary_length(strings).fill_null(0))
-    return lengths == 0
+    lengths = pc.binary_length(strings).fill_null(0).to_numpy(zero_copy_only=False)
+    empty: NDArray[np.bool_] = np.equal(lengths, 0)
+    return empty
 
 
 def _cast_each(values: AnyArray, to: Any) -> tuple[AnyArray, NDArray[np.bool_]]:

@@ -122,13 +122,13 @@ def _without(rows: Rows, faulty: Sequence[int]) -> Rows:
 
 
 def _explain(block: Block, reasons: dict[int, str]) -> list[Reject]:
-    lines = block.payload.split(b"\n") if isinstance(block.payload, bytes) else None
+    lines = block.payload.split(b"\n") if isinstance(block.payload, (bytes, bytearray)) else None
     return [
         Reject(
             path=block.path,
             line=block.first_line + position,
             reason=reasons[position],
-            text=lines[position] if lines else b"",
+            text=bytes(lines[position]) if lines else b"",
         )
         for position in sorted(reasons)
     ]
@@ -159,8 +159,8 @@ class DelimitedDataset:
         return iter(self.lines)
 
     def files(self) -> Sequence[SourceFile]:
-        """What the last finished pass read."""
-        return tuple(self.lines.files)
+        """What the first pass read."""
+        return tuple(self.lines.files.values())
 
     def attachments(self) -> Mapping[str, str]:
         """Nothing of its own."""

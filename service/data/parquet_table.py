@@ -68,7 +68,7 @@ class ParquetDataset:
         return self.roles.convert(block, columns, np.arange(block.num_lines), {})
 
     def files(self) -> Sequence[SourceFile]:
-        """What the last finished pass read."""
+        """What the passes read."""
         return tuple(self._files)
 
     def attachments(self) -> Mapping[str, str]:

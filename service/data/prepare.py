@@ -63,13 +63,8 @@ def prepare(config: PrepareConfig, report: Report = lambda _: None) -> DatasetIn
     with staged_folder(config.output, overwrite=config.overwrite) as folder:
         splitter = choose_splitter(dataset, config, report)
         counted = count_values(dataset, config, splitter, folder, report)
-        files = tuple(dataset.files())
         ranked = _rank_values(counted, config, folder)
         splits, dense = _write_parts(dataset, config, splitter, ranked, folder, report)
-        if tuple(dataset.files()) != files:
-            raise ValueError(
-                "the input changed while it was read; prepare it again when it is still"
-            )
         for name, text in dataset.attachments().items():
             (folder / name).write_text(text, encoding="utf-8")
         info = DatasetInfo(
@@ -83,7 +78,7 @@ def prepare(config: PrepareConfig, report: Report = lambda _: None) -> DatasetIn
             provenance=Provenance(
                 mixdim_version=__version__,
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
-                files=files,
+                files=tuple(dataset.files()),
                 options=resolved_options(config),
             ),
         )

@@ -41,12 +41,12 @@ class Records:
     """Reason by position of every other line."""
 
 
-def read_records(payload: bytes, num_lines: int, how: Delimited) -> Records:
+def read_records(payload: bytes | bytearray, num_lines: int, how: Delimited) -> Records:
     """Parse a block of lines."""
     columns = _parse(payload, num_lines, how)
     if columns is not None:
         return Records(columns=columns, lines=np.arange(num_lines), faults={})
-    lines = payload.split(b"\n")[:num_lines]
+    lines: Sequence[bytes | bytearray] = payload.split(b"\n")[:num_lines]
     faults: dict[int, str] = {}
     _find_faults(lines, 0, how, faults)
     good = [position for position in range(num_lines) if position not in faults]
@@ -55,7 +55,7 @@ def read_records(payload: bytes, num_lines: int, how: Delimited) -> Records:
     return Records(columns=columns, lines=np.array(good, dtype=np.int64), faults=faults)
 
 
-def _parse(payload: bytes, num_lines: int, how: Delimited) -> pa.Table | None:
+def _parse(payload: bytes | bytearray, num_lines: int, how: Delimited) -> pa.Table | None:
     """All columns if every line is one record, else nothing."""
     if num_lines == 0:
         nothing = pa.array([], pa.binary()).dictionary_encode()
@@ -71,7 +71,7 @@ def _parse(payload: bytes, num_lines: int, how: Delimited) -> pa.Table | None:
 
 
 def _find_faults(
-    lines: Sequence[bytes], first: int, how: Delimited, faults: dict[int, str]
+    lines: Sequence[bytes | bytearray], first: int, how: Delimited, faults: dict[int, str]
 ) -> None:
     """Note every line that is not one record, by halving where lines run into each other."""
     wrong: dict[int, int] = {}
@@ -102,7 +102,7 @@ def _find_faults(
 
 
 def _read(
-    payload: bytes,
+    payload: bytes | bytearray,
     how: Delimited,
     convert: csv.ConvertOptions,
     on_invalid: Callable[[csv.InvalidRow], str] | None = None,
