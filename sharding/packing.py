@@ -62,7 +62,7 @@ def try_to_place(
     options = {
         table.name: [
             _option(table, sharding_type, cluster, config, workload)
-            for sharding_type in config.types_of(table.name)
+            for sharding_type in _types(table, cluster, config)
         ]
         for table in tables
     }
@@ -84,6 +84,25 @@ def try_to_place(
         for option in divisible[:num_to_cut]:
             chosen[option.table.name] += 1
         num_to_cut *= 2  # a thousand tables must not mean a thousand attempts
+
+
+def _types(table: Table, cluster: Cluster, config: ShardingConfig) -> Sequence[ShardingType]:
+    """Ways to cut a table; whole where it has too few rows for those that are allowed.
+
+    A row shard must not be empty: on CPUs its rank crashes or waits for ever.
+    """
+    allowed = config.types_of(table.name)
+    cuttable = [
+        sharding_type
+        for sharding_type in allowed
+        if all(s.num_rows for s in cut(table, sharding_type, cluster, config.min_partition))
+    ]
+    if not cuttable and table.name in config.tables:
+        raise ValueError(
+            f"table {table.name!r}: {table.num_embeddings} rows cannot be cut {allowed[0]} without "
+            f"an empty shard on one of {cluster.num_ranks} ranks; use table_wise"
+        )
+    return cuttable or ["table_wise"]
 
 
 def _option(
@@ -232,7 +251,7 @@ def _smallest(
 ) -> _Option:
     options = [
         _option(table, sharding_type, cluster, config, workload)
-        for sharding_type in config.types_of(table.name)
+        for sharding_type in _types(table, cluster, config)
     ]
     return min(options, key=lambda option: max(option.bytes))
 

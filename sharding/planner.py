@@ -146,7 +146,7 @@ class _CollectionSharder(EmbeddingBagCollectionSharder):
 
     def __init__(self, config: ShardingConfig, fused_params: dict[str, Any]) -> None:
         super().__init__(fused_params=fused_params)
-        allowed = {*config.types, *config.tables.values()}
+        allowed = {*config.types, *config.tables.values(), "table_wise"}  # its fallback
         self._types = [name for name in SHARDING_TYPES if name in allowed]
         self._kernel = config.kernel
 
@@ -195,7 +195,18 @@ def _take(placed: dict[str, TablePlacement], config: EmbeddingBagConfig) -> Tabl
 
 
 def _parameter_sharding(table: TablePlacement, placement: Placement) -> ParameterSharding:
-    spec = EnumerableShardingSpec(
+    return ParameterSharding(
+        sharding_type=table.sharding_type,
+        compute_kernel=table.kernel,
+        ranks=[shard.rank for shard in table.shards],
+        sharding_spec=_sharding_spec(table, placement),
+    )
+
+
+def _sharding_spec(table: TablePlacement, placement: Placement) -> EnumerableShardingSpec | None:
+    if table.sharding_type == "data_parallel":  # copies overlap, which is no sharding to torch
+        return None
+    return EnumerableShardingSpec(
         [
             ShardMetadata(
                 shard_offsets=[shard.first_row, shard.first_column],
@@ -204,10 +215,4 @@ def _parameter_sharding(table: TablePlacement, placement: Placement) -> Paramete
             )
             for shard in table.shards
         ]
-    )
-    return ParameterSharding(
-        sharding_type=table.sharding_type,
-        compute_kernel=table.kernel,
-        ranks=[shard.rank for shard in table.shards],
-        sharding_spec=None if table.sharding_type == "data_parallel" else spec,
     )
