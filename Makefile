@@ -36,7 +36,7 @@ setup: $(VENV)/.installed ## Build .venv with the locked dependencies and put mi
 setup-dev: setup $(VENV)/.dev ## The same, and the tools that the tests need
 
 demo: setup ## Raw lines -> two-rank training -> one table of results (INPUT=train.txt OUTPUT=demo)
-	$(BIN)/python -m service.demo $(if $(INPUT),--input "$(INPUT)") --output "$(OUTPUT)"
+	$(BIN)/mixdim demo $(if $(INPUT),--input "$(INPUT)") --output "$(OUTPUT)"
 
 test: setup-dev lint types contracts ## Set up, then lint, types, contracts and tests
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -62,6 +62,20 @@ class SizingFile:
             fields=self.fields, out_dim=self.out_dim, scheme=self.scheme, reasons=self.reasons
         )
 
+    def check_budget(self, optimizer: SparseOptimizer) -> None:
+        """Refuse an optimizer whose state takes the plan past its budget.
+
+        Raises:
+            ValueError: If the plan was made for another optimizer and does not fit under this one.
+        """
+        needed = plan_bytes(self.plan, optimizer).training_bytes
+        if self.budget_bytes is not None and needed > self.budget_bytes:
+            raise ValueError(
+                f"the sizing plan takes {needed:,} bytes under {optimizer}, its budget of "
+                f"{self.budget_bytes:,} bytes was solved for {self.optimizer}; size again with "
+                f"--optimizer {optimizer}, or train with --optimizer.sparse {self.optimizer}"
+            )
+
     def check_against(self, info: DatasetInfo) -> None:
         """Refuse a dataset whose fields are not those that were sized.
 

@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> int:
         config=(tyro.conf.AvoidSubcommands,),  # the preset has chosen the network
     )
     config = command.config
-    read_sizing(config.sizing).check_against(read_dataset_info(config.data))
+    sizing = read_sizing(config.sizing)
+    sizing.check_against(read_dataset_info(config.data))
+    sizing.check_budget(config.optimizer.sparse)
 
     from service.distributed import Stopped, launch
     from service.train.loop import train

@@ -70,6 +70,7 @@ class _Training:
         self.info = read_dataset_info(config.data)
         sizing = read_sizing(config.sizing)
         sizing.check_against(self.info)
+        sizing.check_budget(config.optimizer.sparse)
         self.plan = sizing.plan
         engine = build_engine(config, self.info, self.plan, ranks)
         self.model, self.optimizer = engine.model, engine.optimizer
