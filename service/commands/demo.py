@@ -119,6 +119,6 @@ def _mixdim(*arguments: str, may_refuse: bool = False) -> int:
     code = subprocess.run([sys.executable, "-m", "service", *arguments], check=False).returncode
     if code and not (may_refuse and code == EXIT_CANNOT_PLAN):
         raise ValueError(
-            f"mixdim {arguments[0]} ended with exit code {code}; see its message above"
+            f"mixdim {arguments[0]} ended with exit code {code}, expected 0; its message is above"
         )
     return code

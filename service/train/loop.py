@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -161,9 +162,7 @@ class _Training:
             _, score = scores.headline
             self.scheduler.step(score)
             progress.scheduler = self.scheduler.state_dict()
-            progress.lr_ratio = (
-                self.optimizer.param_groups[-1]["lr"] / self.config.optimizer.dense_lr
-            )
+            progress.lr_ratio = self._groups()[-1]["lr"] / self.config.optimizer.dense_lr
             if score > progress.best_score:
                 progress.best_score, progress.best_step = score, progress.step
                 progress.num_worse = 0
@@ -203,9 +202,13 @@ class _Training:
         progress = self.checkpoints.load(self.model, self.optimizer, path)
         if progress.scheduler:
             self.scheduler.load_state_dict(progress.scheduler)
-        for group in self.optimizer.param_groups:
+        for group in self._groups():
             group["lr"] *= progress.lr_ratio
         return progress
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of all optimizers, Adam's of the dense part last."""
+        return cast(list[dict[str, Any]], self.optimizer.param_groups)
 
     def _loader(self, split: Split, seed: int | None = None) -> Loader:
         return Loader(
