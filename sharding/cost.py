@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from models.sizing.budget import BYTE_COST
 from models.tables import FLOAT_BYTES, SparseOptimizer, Table
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingType
@@ -40,26 +41,15 @@ def weight_bytes(num_rows: int, num_columns: int) -> int:
     return num_rows * num_columns * FLOAT_BYTES
 
 
-def state_bytes(num_rows: int, num_columns: int, optimizer: SparseOptimizer) -> int:
-    """Bytes of a shard's optimizer state, as FBGEMM allocates it."""
-    match optimizer:
-        case "sgd":
-            return 0
-        case "rowwise_adagrad":
-            return num_rows * FLOAT_BYTES
-        case "adagrad":
-            return weight_bytes(num_rows, num_columns)
-        case "adam":
-            return 2 * weight_bytes(num_rows, num_columns)
-
-
 def shard_bytes(
     num_rows: int, num_columns: int, sharding_type: ShardingType, optimizer: SparseOptimizer
 ) -> int:
     """Bytes of a shard: weights, optimizer state, and a data-parallel copy's dense gradient."""
-    weights = weight_bytes(num_rows, num_columns)
-    gradient = weights if sharding_type == "data_parallel" else 0
-    return weights + gradient + state_bytes(num_rows, num_columns, optimizer)
+    cost = BYTE_COST[optimizer]
+    held = num_rows * (num_columns * cost.per_weight + cost.per_row)
+    if sharding_type == "data_parallel":
+        held += weight_bytes(num_rows, num_columns)
+    return held
 
 
 def sent_bytes(

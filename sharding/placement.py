@@ -124,6 +124,12 @@ def cut(
             return _cut_rows(table, 1) * cluster.num_ranks
 
 
+def can_cut(table: Table, sharding_type: ShardingType, cluster: Cluster) -> bool:
+    """Whether every rank gets rows: an empty row shard makes CPU ranks crash or wait for ever."""
+    by_rows = sharding_type in ("row_wise", "table_row_wise")
+    return not by_rows or all(shard.num_rows for shard in cut(table, sharding_type, cluster, 1))
+
+
 def homes(sharding_type: ShardingType, cluster: Cluster) -> Sequence[Sequence[int]]:
     """Ranks that the shards of `cut` may go to, together; column shards choose one by one."""
     everyone = range(cluster.num_ranks)

@@ -24,8 +24,8 @@ from models.tables import FLOAT_BYTES, SparseOptimizer, Table
 from sharding.cluster import Cluster
 from sharding.constraints import SHARDING_TYPES, ShardingConfig
 from sharding.cost import Workload
-from sharding.packing import place
 from sharding.placement import Placement, TablePlacement
+from sharding.placing import place
 
 _DENSE_COPIES = 4
 """A dense parameter, its gradient and the two moments of Adam."""

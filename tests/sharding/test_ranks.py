@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sharding.cluster import local
 from sharding.constraints import SHARDING_TYPES, ShardingConfig, ShardingType
 from sharding.cost import Workload
-from sharding.packing import place
+from sharding.placing import place
 from sharding.report import report
 from tests.sharding.ranks import (
     LEARNING_RATE,

@@ -1,0 +1,160 @@
+"""``mixdim plan --sizing F --cluster C --batch-size N``: where every table lives."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from models.tables import SizingPlan, SparseOptimizer
+from service.data.dataset import read_dataset_info
+from service.sharding_file import find_cluster, write_sharding
+from service.sizing import read_sizing
+from sharding.cluster import CLUSTERS, Cluster
+from sharding.constraints import Kernel, ShardingConfig, ShardingType
+from sharding.cost import Workload
+from sharding.placing import place
+from sharding.report import PlanReport, RankReport, TableReport, report
+
+PLAIN_WIDTH = 110
+"""Columns of the tables where stdout is a file or a pipe."""
+
+MOST_RANKS_OF_A_TABLE = 4
+"""Ranks that are named one by one in a table's line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanCommand:
+    """Decide which rank holds which part of which table, or say what it would take."""
+
+    sizing: Path = Path("sizing.json")
+    """Sizing plan written by ``mixdim size``."""
+
+    cluster: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CLUSTERS)}}}|FILE")] = "local"
+    """A cluster by name, or a TOML or JSON file that describes one."""
+
+    batch_size: int = 4096
+    """Examples per rank and step."""
+
+    ranks: int | None = None
+    """Ranks to use; the cluster's by default."""
+
+    types: tuple[ShardingType, ...] = ("table_wise", "row_wise")
+    """Allowed ways of sharding, preferred first."""
+
+    tables: dict[str, ShardingType] = field(default_factory=dict)
+    """Way of single tables, as in ``--tables C3 row_wise C4 column_wise``."""
+
+    min_partition: int = 4
+    """Narrowest column shard; a multiple of 4."""
+
+    kernel: Kernel = "fused"
+    """Memory that tables live in: the device's, or the host's (GPU only)."""
+
+    optimizer: SparseOptimizer | None = None
+    """Optimizer of the tables; the sizing's by default."""
+
+    data: Path | None = None
+    """Dataset folder; tells how many ids an example has in list-valued fields."""
+
+    output: Path = Path("sharding.json")
+    """File to write."""
+
+    json: bool = False
+    """Print the file instead of the tables."""
+
+    def config(self) -> ShardingConfig:
+        """How tables may be cut."""
+        return ShardingConfig(
+            types=self.types,
+            tables=self.tables,
+            min_partition=self.min_partition,
+            kernel=self.kernel,
+        )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Plan, write the file, and show bytes, traffic and time of every rank."""
+    command = tyro.cli(PlanCommand, args=list(argv), prog="mixdim plan")
+    sizing = read_sizing(command.sizing)
+    cluster = find_cluster(command.cluster, command.ranks)
+    workload = Workload(
+        batch_size=command.batch_size,
+        optimizer=command.optimizer or sizing.optimizer,
+        pooling_factors=_pooling_factors(sizing.plan, command.data),
+    )
+    placement = place(list(sizing.plan.tables()), cluster, command.config(), workload)
+    figures = report(placement, cluster, workload)
+    write_sharding(placement, command.output, figures)
+    if command.json:
+        sys.stdout.write(command.output.read_text())
+        return 0
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    console.print(tables_table(figures.tables))
+    console.print(ranks_table(figures.ranks))
+    console.print(_summary(figures, cluster, command.config()), highlight=False)
+    sys.stderr.write(f"written to {command.output}\n")
+    return 0
+
+
+def tables_table(tables: Sequence[TableReport]) -> Table:
+    """One line a table: shape, bytes, and where it lives."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("table", "rows", "dim", "bytes", "sharding", "kernel", "ranks"):
+        left = title in ("table", "sharding", "kernel", "ranks")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True)
+    for line in tables:
+        ranks = [str(rank) for rank in line.ranks[:MOST_RANKS_OF_A_TABLE]]
+        more = len(line.ranks) - len(ranks)
+        table.add_row(
+            line.name,
+            f"{line.num_embeddings:,}",
+            str(line.embedding_dim),
+            f"{line.bytes:,}",
+            line.sharding_type,
+            line.kernel,
+            " ".join(ranks) + (f" and {more} more" if more else ""),
+        )
+    return table
+
+
+def ranks_table(ranks: Sequence[RankReport]) -> Table:
+    """One line a rank: what it holds, sends and is predicted to take."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("rank", "tables", "shards", "bytes", "sent bytes/step", "predicted ms/step"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for line in ranks:
+        table.add_row(
+            str(line.rank),
+            str(line.num_tables),
+            str(line.num_shards),
+            f"{line.bytes:,}",
+            f"{line.sent_bytes_per_step:,}",
+            f"{line.seconds_per_step * 1e3:.3f}",
+        )
+    return table
+
+
+def _pooling_factors(plan: SizingPlan, data: Path | None) -> dict[str, float]:
+    """Ids per example by table; the blocks of a field share its ids, which is an upper bound."""
+    if data is None:
+        return {}
+    factors = {stats.name: stats.pooling_factor for stats in read_dataset_info(data).field_stats}
+    return {table.name: factors.get(table.field, 1.0) for table in plan.tables()}
+
+
+def _summary(figures: PlanReport, cluster: Cluster, config: ShardingConfig) -> str:
+    fullest = max(rank.bytes for rank in figures.ranks)
+    room = cluster.table_bytes(config.kernel)
+    return (
+        f"bytes                {figures.bytes:>16,}  tables with their optimizer state\n"
+        f"fullest rank         {fullest:>16,}  {fullest / room:.1%} of its {room:,} for tables\n"
+        f"imbalance            {figures.imbalance_ratio:>16.2f}  fullest rank's bytes / mean\n"
+        f"time imbalance       {figures.time_imbalance_ratio:>16.2f}  busiest rank's time / mean"
+    )

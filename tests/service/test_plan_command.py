@@ -1,0 +1,141 @@
+"""`mixdim plan`: the file it writes, what it prints, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from models.tables import Block
+from service.__main__ import EXIT_CANNOT_PLAN, EXIT_REJECTED, main
+from service.sharding_file import find_cluster, read_sharding, write_sharding
+from service.sizing import SizingFile, write_sizing
+from sharding.cluster import local
+from sharding.constraints import ShardingConfig
+from sharding.cost import Workload
+from sharding.placement import Placement
+from sharding.placing import place
+from sharding.report import report
+from tests.sharding.tables import table
+
+SHAPES = {"C1": (40_000, 16), "C2": (7, 4), "C3": (3000, 8)}
+
+
+@pytest.fixture
+def sizing(tmp_path: Path) -> Path:
+    path = tmp_path / "sizing.json"
+    fields = {
+        name: (Block(num_embeddings=rows, embedding_dim=dim, asked_dim=float(dim)),)
+        for name, (rows, dim) in SHAPES.items()
+    }
+    write_sizing(SizingFile(format_version=1, fields=fields, out_dim=16), path)
+    return path
+
+
+def plan(sizing: Path, *flags: str) -> int:
+    output = str(sizing.parent / "sharding.json")
+    return main(["plan", "--sizing", str(sizing), "--output", output, *flags])
+
+
+def test_the_file_holds_the_placement_that_the_planner_made(sizing: Path) -> None:
+    assert plan(sizing, "--ranks", "2", "--types", "row_wise") == 0
+    read = read_sharding(sizing.parent / "sharding.json")
+    tables = {x.name: (x.num_embeddings, x.embedding_dim) for x in read.tables}
+    assert (read.num_ranks, tables) == (2, SHAPES)
+    assert {x.sharding_type for x in read.tables} == {"row_wise"}
+
+
+def test_the_table_shows_bytes_of_every_rank(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(sizing, "--ranks", "2", "--optimizer", "sgd") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    ranks = {words[0]: words[3] for words in lines if words[:1] in (["0"], ["1"])}
+    assert sorted(ranks.values()) == ["2,560,000", "96,112"]
+
+
+def test_json_is_the_file(sizing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(sizing, "--ranks", "2", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((sizing.parent / "sharding.json").read_text())
+    assert printed["report"]["bytes"] == sum(rows * (dim * 4 + 4) for rows, dim in SHAPES.values())
+
+
+def test_what_cannot_fit_exits_with_the_number_that_would(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = sizing.parent / "small.toml"
+    cluster.write_text("num_ranks = 2\nddr_bytes = 1_000_000\n")
+    assert plan(sizing, "--cluster", str(cluster), "--types", "table_wise") == EXIT_CANNOT_PLAN
+    message = capsys.readouterr().err
+    assert "table 'C1' needs 2.6 MiB" in message
+    assert not (sizing.parent / "sharding.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("c.toml", "num_ranks = 3\nddr_bytes = 5"), ("c.json", '{"num_ranks": 3, "ddr_bytes": 5}')],
+)
+def test_clusters_are_read_from_files(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    cluster = find_cluster(str(tmp_path / name))
+    assert (cluster.num_ranks, cluster.ddr_bytes) == (3, 5)
+    assert find_cluster(str(tmp_path / name), num_ranks=6).num_ranks == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("num_rank = 3", "num_rank: Unexpected"),
+        ("num_ranks = 0", "num_ranks=0, expected at least 1"),
+        ("num_ranks", "is not TOML"),
+    ],
+)
+def test_a_wrong_cluster_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        find_cluster(str(path))
+
+
+def test_an_unknown_cluster_is_refused(sizing: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(sizing, "--cluster", "h100") == EXIT_REJECTED
+    assert "'h100' is neither a cluster nor a file; clusters: local" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sharding(tmp_path: Path) -> Path:
+    workload, config = Workload(batch_size=8), ShardingConfig(types=("column_wise",))
+    tables = [table(name, *shape) for name, shape in SHAPES.items()]
+    placement = place(tables, local(2), config, workload)
+    path = tmp_path / "sharding.json"
+    write_sharding(placement, path, report(placement, local(2), workload))
+    assert read_sharding(path) == placement
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"num_columns": 8', '"num_columns": 4', "table 'C1'"),
+        ('"rank": 1', '"rank": 5', "rank 5, but there are num_ranks=2"),
+        ('"sharding_type": "column_wise"', '"sharding_type": "diagonal"', "'diagonal'"),
+        ('"format_version": 1', '"format_version": 9', "format_version=9, expected 1"),
+    ],
+)
+def test_a_changed_file_is_refused_by_name_and_value(
+    sharding: Path, old: str, new: str, message: str
+) -> None:
+    sharding.write_text(sharding.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=message):
+        read_sharding(sharding)
+
+
+def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="make it with `mixdim plan`"):
+        read_sharding(tmp_path / "sharding.json")
+
+
+def test_a_placement_survives_json(sharding: Path) -> None:
+    adapter, placement = TypeAdapter(Placement), read_sharding(sharding)
+    assert adapter.validate_json(adapter.dump_json(placement)) == placement
