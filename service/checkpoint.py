@@ -68,14 +68,24 @@ class Checkpoints:
         """Seconds since 1970 of the last checkpoint, or of the start of this process."""
 
     def save(self, model: nn.Module, optimizer: CombinedOptimizer, progress: Progress) -> Path:
-        """Write a checkpoint of this step; on return it is whole, and old ones are gone."""
+        """Write a checkpoint of this step; on return it is whole, and old ones are gone.
+
+        Raises:
+            OSError: If it could not be written; the older ones are untouched.
+        """
         final = self._folder / f"{PREFIX}{progress.step:08d}"
         unfinished = final.with_name(final.name + UNFINISHED)
         if self._ranks.is_first:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
         self._ranks.any(False)  # the folder exists before anyone writes into it
-        dcp.save(_state(model, optimizer), checkpoint_id=unfinished)
+        try:
+            dcp.save(_state(model, optimizer), checkpoint_id=unfinished)
+        except dcp.api.CheckpointException as error:
+            raise OSError(
+                f"checkpoint {final} could not be written: {_first(error)}; make room or choose "
+                f"another --output, and go on with --resume"
+            ) from error
         if self._ranks.is_first:
             (unfinished / PROGRESS_FILE).write_text(json.dumps(asdict(progress)) + "\n")
             shutil.rmtree(final, ignore_errors=True)
@@ -105,7 +115,8 @@ class Checkpoints:
             dcp.load(state, checkpoint_id=path)
         except dcp.api.CheckpointException as error:
             raise ValueError(
-                f"checkpoint {path} does not fit this model: {next(iter(error.failures.values()))}"
+                f"checkpoint {path} does not fit this model: {_first(error)}; train with the "
+                f"sizing plan, network and optimizer it was written with"
             ) from error
         model.load_state_dict(state["model"])
         if optimizer is not None:
@@ -150,6 +161,12 @@ class Checkpoints:
                 shutil.rmtree(path)
         for path in self._folder.glob(f"{PREFIX}*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
+
+
+def _first(error: dcp.api.CheckpointException) -> str:
+    """The failure of the first rank that failed, without its traceback."""
+    failure, _ = next(iter(error.failures.values()))
+    return str(failure)
 
 
 def _init_lazy_state(optimizer: CombinedOptimizer) -> None:

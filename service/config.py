@@ -35,17 +35,21 @@ class OptimizerConfig:
     """Added to the denominators of Adagrad and Adam."""
 
     plateau_factor: float = 0.1
-    """Both rates are multiplied by this when validation stops improving; 1 keeps them."""
+    """Both rates are multiplied by this when validation stops improving; in (0, 1)."""
 
     plateau_patience: int = 0
-    """Validations without improvement that are tolerated before the rates drop."""
+    """Validations without improvement that are tolerated before the rates drop; more than there
+    will be keeps the rates."""
 
     def __post_init__(self) -> None:
         for name in ("sparse_lr", "dense_lr", "eps"):
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{name}={value}, expected a positive number; try 0.001")
-        if not 0 < self.plateau_factor <= 1:
-            raise ValueError(f"plateau_factor={self.plateau_factor}, expected in (0, 1]; try 0.1")
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(
+                f"plateau_factor={self.plateau_factor}, expected in (0, 1); try 0.1, or a large "
+                f"plateau_patience to keep the rates"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

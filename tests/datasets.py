@@ -42,7 +42,7 @@ def write_dataset(
         (folder / split).mkdir(parents=True)
         half = num_rows // 2 // row_group * row_group or num_rows
         parts = []
-        for part, start in enumerate(range(0, num_rows, half)):
+        for part, start in enumerate(range(0, num_rows, half or 1)):
             path = f"{split}/part-{part:05d}.parquet"
             pq.write_table(
                 table.slice(start, half),
@@ -99,4 +99,4 @@ def _table(rng, num_rows, names, num_embeddings, effects, list_fields, num_dense
         columns[f"I{index + 1}"] = pa.array(value)
     label = 3 + score / 2 if rating else (rng.random(num_rows) < 1 / (1 + np.exp(-score)))
     label = label.astype(np.float32)
-    return pa.table({"label": pa.array(label), **columns}), float(label.mean())
+    return pa.table({"label": pa.array(label), **columns}), float(label.mean()) if num_rows else 0.0

@@ -81,6 +81,7 @@ class _Training:
             factor=config.optimizer.plateau_factor,
             patience=config.optimizer.plateau_patience,
             threshold=0.0,
+            eps=0.0,
         )
         self.pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             self.model, self.optimizer, ranks.device
@@ -191,7 +192,11 @@ class _Training:
     def _save(self) -> None:
         self.reporter.flush(self.progress)
         started = time.perf_counter()
-        path = self.checkpoints.save(self.model, self.optimizer, self.progress)
+        try:
+            path = self.checkpoints.save(self.model, self.optimizer, self.progress)
+        except OSError:
+            self.reporter.metrics.checkpoint_failures.inc()
+            raise
         self.reporter.checkpoint_saved(path.name, time.perf_counter() - started)
 
     def _resume(self) -> Progress:

@@ -121,12 +121,12 @@ class Reporter:
         waited, self._wait_seconds = self._wait_seconds, 0.0
         loss_sum, wait_sum = self._ranks.sums(window.loss_sum(), waited)
         loss = loss_sum / self._ranks.world_size / window.steps
+        self.metrics.loss.set(loss)
         if loss != loss:  # NaN is the one number that differs from itself
             raise FloatingPointError(
                 f"the loss is not a number since step {progress.step - window.steps}; lower "
                 f"--optimizer.sparse-lr or --optimizer.dense-lr and go on with --resume"
             )
-        self.metrics.loss.set(loss)
         self.metrics.epoch.set(progress.epoch)
         self._say(progress, loss, window, wait_sum / self._ranks.world_size)
 

@@ -1,0 +1,150 @@
+"""What a run does over its epochs: it learns, drops its rates, keeps its best, stops early."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from models.networks import DeepFMNetwork, DLRMNetwork, MFNetwork
+from service.config import OptimizerConfig, TrainConfig
+from service.distributed import launch
+from service.run_folder import RunFolder
+from service.sizing import read_sizing, write_sizing
+from service.train.evaluate_run import EvaluateConfig, evaluate_run
+from service.train.loop import train
+from tests.datasets import write_dataset
+from tests.service.train.runs import make_run
+
+
+def lines_of(config: TrainConfig, kind: str) -> list[dict[str, float]]:
+    lines = (config.output / "metrics.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+@pytest.mark.parametrize(
+    "network", [DLRMNetwork(bottom=(16,), top=(16,)), DeepFMNetwork(hidden=(16,))]
+)
+def test_every_epoch_trains(network, tmp_path):
+    config = make_run(tmp_path, network=network, epochs=3)
+    result = launch(train, config, nproc=1, name="epochs")
+    losses = [line["loss"] for line in lines_of(config, "train")]
+    steps = -(-4000 // 128)
+    assert result.steps == 3 * steps
+    assert sum(losses[:3]) / 3 > sum(losses[len(losses) // 2 :][:3]) / 3 > sum(losses[-3:]) / 3
+    assert result.scores["auc"] > 0.65
+
+
+@pytest.mark.dist
+def test_every_epoch_trains_on_two_ranks_with_uneven_shards(tmp_path):
+    config = make_run(tmp_path, rows={"train": 1001, "validation": 3, "test": 33}, epochs=3)
+    config = replace(config, batch_size=100, nproc=2, patience=9)
+    result = launch(train, config, nproc=2, name="uneven")
+    assert result.steps == 3 * 6
+    assert result.scores["num_rows"] == 33
+
+
+def test_ratings_are_factorized(tmp_path):
+    config = make_run(tmp_path, network=MFNetwork(), epochs=6, patience=6)
+    write_dataset(tmp_path / "ratings", num_embeddings=(40, 30), num_dense=0, rating=True)
+    sizing = read_sizing(config.sizing)
+    pair = {"C1": sizing.fields["C1"], "C2": (replace(sizing.fields["C1"][0], num_embeddings=30),)}
+    write_sizing(replace(sizing, fields=pair, out_dim=8), config.sizing)
+    fast = OptimizerConfig(sparse="adagrad", sparse_lr=0.1, dense_lr=0.05)
+    config = replace(config, data=tmp_path / "ratings", optimizer=fast, batch_size=50)
+    result = launch(train, config, nproc=1, name="ratings")
+    first = lines_of(config, "validation")[0]["mse"]
+    assert result.scores["mse"] < 0.8 * first
+
+
+def test_rates_drop_and_training_stops_when_nothing_improves(tmp_path):
+    frozen = OptimizerConfig(sparse="sgd", sparse_lr=1e-30, dense_lr=1e-30, plateau_factor=0.5)
+    config = make_run(tmp_path, epochs=9, patience=3, optimizer=frozen)
+    result = launch(train, config, nproc=1, name="plateau")
+    progress = json.loads(
+        next((config.output / "checkpoints").glob("step-*128/progress.json")).read_text()
+    )
+    assert result.steps == 4 * 32
+    assert result.best_step == 32
+    assert progress["lr_ratio"] == 0.5**3
+
+
+def test_a_dropped_rate_reaches_tables_and_dense_layers(tmp_path):
+    """After a drop by 1e-9 nothing moves any more, so all later scores are the same."""
+    config = make_run(
+        tmp_path,
+        epochs=8,
+        patience=8,
+        optimizer=OptimizerConfig(sparse_lr=0.5, dense_lr=0.05, plateau_factor=1e-9),
+    )
+    launch(train, config, nproc=1, name="drop")
+    scores = [line["auc"] for line in lines_of(config, "validation")]
+    worse = next(i for i in range(1, len(scores)) if scores[i] <= max(scores[:i]))
+    assert worse < len(scores) - 1
+    assert scores[worse:] == pytest.approx([scores[worse]] * (len(scores) - worse), abs=1e-6)
+
+
+def test_the_best_checkpoint_outlives_the_newer_ones(tmp_path):
+    config = make_run(
+        tmp_path,
+        epochs=8,
+        patience=8,
+        keep_checkpoints=1,
+        optimizer=OptimizerConfig(sparse_lr=0.5, dense_lr=0.05, plateau_patience=99),
+    )
+    result = launch(train, config, nproc=1, name="best")
+    scores = {line["step"]: line["auc"] for line in lines_of(config, "validation")}
+    kept = sorted(path.name for path in (config.output / "checkpoints").glob("step-*"))
+    assert result.best_step == max(scores, key=scores.__getitem__) < result.steps
+    assert kept == [f"step-{result.best_step:08d}", f"step-{result.steps:08d}"]
+
+
+@pytest.mark.dist
+def test_evaluate_gives_the_scores_of_the_run_on_any_number_of_ranks(tmp_path):
+    config = make_run(tmp_path)
+    result = launch(train, config, nproc=1, name="train")
+    for nproc in (1, 2):
+        again = launch(evaluate_run, EvaluateConfig(run=config.output), nproc=nproc, name="again")
+        assert again.scores == pytest.approx(result.scores, abs=1e-6)
+
+
+def test_a_run_records_what_it_was(tmp_path):
+    config = make_run(tmp_path, max_steps=3)
+    launch(train, config, nproc=1, name="record")
+    record = RunFolder(config.output).read_run()
+    assert RunFolder(config.output).read_config() == config
+    assert record["versions"]["torchrec"] == "1.8.0"
+    assert len(record["data_sha256"]) == 64
+    assert record["git_commit"] is None or len(record["git_commit"]) >= 40
+    assert (config.output / "sizing.json").read_bytes() == config.sizing.read_bytes()
+    placed = json.loads((config.output / "sharding.json").read_text())
+    assert {table["name"] for table in placed["tables"]} == {"C1", "C2", "C3/0", "C3/1", "C4"}
+
+
+def test_bf16_learns_as_fp32_does(tmp_path):
+    config = make_run(tmp_path, epochs=3)
+    fp32 = launch(train, config, nproc=1, name="fp32")
+    bf16 = replace(config, precision="bf16", output=tmp_path / "bf16")
+    found = launch(train, bf16, nproc=1, name="bf16")
+    assert found.scores["auc"] == pytest.approx(fp32.scores["auc"], abs=0.01)
+    assert found.scores != fp32.scores
+
+
+def test_a_plan_for_other_data_is_refused(tmp_path):
+    config = make_run(tmp_path)
+    write_dataset(tmp_path / "other", num_embeddings=(40, 9, 300, 500))
+    with pytest.raises(ValueError, match="field C2: sizing has 7 rows, dataset has 9"):
+        launch(train, replace(config, data=tmp_path / "other"), nproc=1, name="other")
+
+
+def test_an_optimizer_that_breaks_the_budget_is_refused(tmp_path):
+    config = make_run(tmp_path, optimizer=OptimizerConfig(sparse="adagrad"))
+    write_sizing(replace(read_sizing(config.sizing), budget_bytes=45_000), config.sizing)
+    with pytest.raises(ValueError, match="bytes under adagrad, its budget of 45,000 bytes"):
+        launch(train, config, nproc=1, name="budget")
+
+
+@pytest.mark.dist
+def test_what_one_rank_refuses_the_command_refuses(tmp_path):
+    config = make_run(tmp_path, network=MFNetwork())
+    with pytest.raises(ValueError, match="mf multiplies two fields, the sizing plan has 4"):
+        launch(train, config, nproc=2, name="refused")
