@@ -157,9 +157,7 @@ def test_the_memory_a_refusal_names_would_do(types: tuple[ShardingType, ...]) ->
 def test_a_refusal_names_the_table_and_ranks_that_would_do() -> None:
     cluster = Cluster(num_ranks=2, ranks_per_host=2, ddr_bytes=2**20, reserve_ratio=0)
     tables, config = [table("huge", 100_000, 8), table("b", 5, 4)], ShardingConfig()
-    with pytest.raises(
-        PlanError, match=r"'huge' needs 1\.7 MiB .*use 4 ranks on 2 host"
-    ) as refusal:
+    with pytest.raises(PlanError, match=r"'huge' needs 1\.7 MiB .*use 4 ranks") as refusal:
         place(tables, cluster, config, WORKLOAD)
     assert refusal.value.table == "huge"
     assert place(tables, replace(cluster, num_ranks=4), config, WORKLOAD)
