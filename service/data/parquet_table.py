@@ -76,13 +76,19 @@ class ParquetDataset:
         return {}
 
 
-def parquet_columns(path: Path) -> list[str]:
+def parquet_columns(path: Path, fields: Mapping[str, bool]) -> list[str]:
     """Names of the columns of a file.
 
     Raises:
-        ValueError: If it is not a Parquet file.
+        ValueError: If it is not a Parquet file, or a field with one value a row is a list.
     """
     try:
-        return list(pq.read_schema(path).names)
+        schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file: {error}") from error
+    for column in schema:
+        if pa.types.is_nested(column.type) and fields.get(column.name) is False:
+            raise ValueError(
+                f"{path}: column {column.name!r} is a list; name it under [lists] in the schema"
+            )
+    return list(schema.names)

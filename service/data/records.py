@@ -50,7 +50,7 @@ def read_records(payload: bytes | bytearray, num_lines: int, how: Delimited) -> 
     faults: dict[int, str] = {}
     _find_faults(lines, 0, how, faults)
     good = [position for position in range(num_lines) if position not in faults]
-    columns = _parse(b"\n".join([lines[i] for i in good]), len(good), how)
+    columns = _parse(b"".join([lines[i] + b"\n" for i in good]), len(good), how)
     assert columns is not None, "lines that parse one by one also parse together"
     return Records(columns=columns, lines=np.array(good, dtype=np.int64), faults=faults)
 
@@ -81,7 +81,7 @@ def _find_faults(
         return "skip"
 
     # The parser hands a refused line over as text: any bytes are valid text in latin-1.
-    payload = b"\n".join(lines).decode("latin-1").encode()
+    payload = b"".join([line + b"\n" for line in lines]).decode("latin-1").encode()
     only_first = csv.ConvertOptions(
         include_columns=[how.names[0]], column_types={how.names[0]: pa.binary()}
     )

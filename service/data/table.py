@@ -46,7 +46,7 @@ class OwnTable:
         parquet = [path.suffix.lower() in PARQUET_ENDINGS for path in self.inputs]
         if all(parquet):
             for path in self.inputs:
-                schema.check_columns(path, parquet_columns(path))
+                schema.check_columns(path, parquet_columns(path, roles.layout.fields))
             return ParquetDataset(paths=self.inputs, roles=roles)
         if any(parquet):
             raise ValueError(
@@ -63,7 +63,7 @@ class OwnTable:
             lines=LineBlocks(
                 paths=self.inputs, block_bytes=reading.block_bytes, header=not schema.columns
             ),
-            how=Delimited(delimiter=delimiter, quote=schema.quote, names=names),
+            how=Delimited(delimiter=delimiter, quote=schema.quote or None, names=names),
             roles=roles,
         )
 

@@ -43,11 +43,19 @@ class TableSchema:
     delimiter: str | None = None
     """Character between two values; tab for .tsv and .txt, else a comma, where not given."""
 
-    quote: str | None = '"'
-    """Character around values that contain the delimiter; null for none."""
+    quote: str = '"'
+    """Character around values that contain the delimiter; empty for none."""
 
     columns: Sequence[str] = ()
     """Names of all columns in order, for files without a header."""
+
+    def __post_init__(self) -> None:
+        for name, value in {"delimiter": self.delimiter, "quote": self.quote}.items():
+            if value and len(value.encode()) != 1:
+                raise ValueError(f"{name}={value!r}, expected one character")
+        for column, separator in self.lists.items():
+            if not separator:
+                raise ValueError(f"lists.{column}='', expected the text between two values")
 
     def layout(self) -> Layout:
         """The columns of a prepared row."""

@@ -107,8 +107,8 @@ class ValueIndex:
         self._clashes = self._find_clashes()
 
     def _find_clashes(self) -> dict[str, int]:
-        same = self._keys[1:] == self._keys[:-1]
-        clashing = np.append(same, False) | np.append(False, same)
+        same = np.flatnonzero(self._keys[1:] == self._keys[:-1])
+        clashing = np.union1d(same, same + 1)
         return {self._values[int(i)].as_py(): int(i) for i in self._ids[clashing]}
 
     def ids_of(self, values: Strings) -> NDArray[np.int32]:
