@@ -1,0 +1,110 @@
+"""Options of the benchmarks, readable without torch."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from service.bench.harness import RaceConfig
+
+NetworkName = Literal["dlrm", "deepfm"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepConfig:
+    """Race the product's training step against its peers."""
+
+    data: Path = Path("data")
+    """Dataset folder with single-valued fields and click labels."""
+
+    networks: tuple[NetworkName, ...] = ("dlrm", "deepfm")
+    """Networks to race with."""
+
+    only: tuple[str, ...] = ()
+    """Contenders to run, such as ``mixdim-fp32``; all by default."""
+
+    batch_size: int = 4096
+    """Examples per step."""
+
+    dim: int = 16
+    """Width of every table."""
+
+    threads: int = 2
+    """Threads that compute."""
+
+    warmup_steps: int = 20
+    """Steps before the clock starts."""
+
+    steps: int = 60
+    """Steps that are timed in all repetitions but the first."""
+
+    seed: int = 0
+    """Seed of weights and of the order of examples."""
+
+    race: RaceConfig = field(default_factory=RaceConfig)
+    """Repeats, and patience with other users of the machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "warmup_steps", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderConfig:
+    """Race the product's loader against a bare read of the same row groups."""
+
+    data: Path = Path("data")
+    """Dataset folder."""
+
+    batch_size: int = 4096
+    """Examples per batch."""
+
+    dim: int = 16
+    """Width of the plan's tables; does not matter to a loader."""
+
+    threads: int = 2
+    """Threads that torch and Arrow may use."""
+
+    min_seconds: float = 3.0
+    """Epochs are read until this time is over, after one to warm up."""
+
+    race: RaceConfig = field(default_factory=RaceConfig)
+    """Repeats, and patience with other users of the machine."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.threads < 1 or self.min_seconds <= 0:
+            raise ValueError(
+                f"batch_size={self.batch_size}, threads={self.threads}, "
+                f"min_seconds={self.min_seconds}; expected at least 1, 1 and more than 0"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookupConfig:
+    """Race forward and backward of a plan's tables against the memory's bandwidth."""
+
+    data: Path = Path("data")
+    """Dataset folder; its training split is what is looked up."""
+
+    sizing: Path | None = None
+    """Sizing plan; uniform tables of ``dim`` by default."""
+
+    dim: int = 16
+    """Width of uniform tables."""
+
+    batch_size: int = 4096
+    """Examples per batch."""
+
+    threads: int = 2
+    """Threads that compute."""
+
+    steps: int = 100
+    """Lookups that are timed, after a tenth as many to warm up."""
+
+    race: RaceConfig = field(default_factory=RaceConfig)
+    """Repeats, and patience with other users of the machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")

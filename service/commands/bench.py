@@ -1,0 +1,153 @@
+"""``mixdim bench {step,loader,lookup,ingest}``: figures with spread, as table and JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from service.bench.harness import Report, Run, Spread
+from service.bench.options import LoaderConfig, LookupConfig, StepConfig
+
+PLAIN_WIDTH = 120
+"""Columns of the table where stdout is a file or a pipe."""
+
+Benchmark = (
+    Annotated[StepConfig, tyro.conf.subcommand("step")]
+    | Annotated[LoaderConfig, tyro.conf.subcommand("loader")]
+    | Annotated[LookupConfig, tyro.conf.subcommand("lookup")]
+)
+
+MODULES: Final[Mapping[type, str]] = MappingProxyType(
+    {
+        StepConfig: "service.bench.step",
+        LoaderConfig: "service.bench.loader",
+        LookupConfig: "service.bench.lookup",
+    }
+)
+"""Where each benchmark is; loaded only when it runs."""
+
+UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
+    {
+        "examples_per_second": lambda value: f"{value / 1e3:,.1f} k",
+        "examples_per_cpu_second": lambda value: f"{value / 1e3:,.1f} k",
+        "peak_rss_bytes": lambda value: f"{value / 2**20:,.0f} MiB",
+        "batches_per_second": lambda value: f"{value:,.0f}",
+    }
+)
+"""How a figure is shown; four digits where nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchCommand:
+    """Measure this machine: contenders in turns, each run in a fresh process."""
+
+    benchmark: Benchmark = field(default_factory=StepConfig)
+    """What to measure."""
+
+    output: Path | None = None
+    """JSON file for every run, the summary and the machine."""
+
+    json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print that JSON instead of the table."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one benchmark, tell of every run on stderr, print the table."""
+    command = tyro.cli(
+        BenchCommand,
+        prog="mixdim bench",
+        args=list(argv),
+        config=(
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.FlagCreatePairsOff,
+            tyro.conf.OmitArgPrefixes,
+            tyro.conf.OmitSubcommandPrefixes,
+        ),
+    )
+    run = import_module(MODULES[type(command.benchmark)]).run
+    report: Report = run(command.benchmark, _tell)
+    text = json.dumps(report.as_json(), indent=1, default=str) + "\n"
+    if command.output is not None:
+        command.output.parent.mkdir(parents=True, exist_ok=True)
+        command.output.write_text(text)
+    if command.json:
+        sys.stdout.write(text)
+        return 0
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    console.print(summary_table(report))
+    console.print(legend(report), _machine_line(report), sep="\n\n", highlight=False)
+    return 0
+
+
+def summary_table(report: Report) -> Table:
+    """One line a contender: the headline, how much faster the first one is, other figures."""
+    others = report.figures()[1:]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("contender", report.headline, "min-max", "first/this", "runs", *others):
+        table.add_column(
+            title.removesuffix("_per_second").replace("_", " ")
+            + ("/s" if title.endswith("_per_second") else ""),
+            justify="left" if title == "contender" else "right",
+            no_wrap=True,
+        )
+    first: dict[str, Spread] = {}
+    for contender in report.contenders:
+        spread = report.spread(contender.name, report.headline)
+        if spread is None:
+            continue
+        group = contender.name.rpartition("/")[0]
+        ratio = first.setdefault(group, spread).median / spread.median
+        rest = (report.spread(contender.name, name) for name in others)
+        table.add_row(
+            contender.name,
+            _shown(report.headline, spread.median),
+            f"{_shown(report.headline, spread.min)} - {_shown(report.headline, spread.max)}",
+            f"{ratio:.2f}x",
+            f"{spread.num_runs} of {spread.num_runs + spread.num_left_out}",
+            *(
+                _shown(name, found.median) if found else "-"
+                for name, found in zip(others, rest, strict=True)
+            ),
+        )
+    return table
+
+
+def legend(report: Report) -> str:
+    """What every contender is; those of several networks once."""
+    about = {
+        contender.name.rpartition("/")[2]: f"{'bound: ' * contender.is_bound}{contender.about}"
+        for contender in report.contenders
+    }
+    width = max(map(len, about))
+    return "\n".join(f"{name:{width}}  {text}" for name, text in about.items())
+
+
+def _tell(run: Run) -> None:
+    figures = "  ".join(f"{name} {_shown(name, value)}" for name, value in run.figures.items())
+    sys.stderr.write(
+        f"{run.contender}  run {run.repetition}  {figures}  others {run.foreign_ratio:.0%}\n"
+    )
+
+
+def _shown(name: str, value: float) -> str:
+    return UNITS.get(name, "{:.4f}".format)(value)
+
+
+def _machine_line(report: Report) -> str:
+    machine = report.machine
+    packages = " ".join(f"{name} {found}" for name, found in machine["packages"].items())
+    return (
+        f"{machine['cores']} cores {machine['cpu']} family {machine['cpu_family']} "
+        f"({' '.join(machine['flags'])}), {machine['memory_bytes'] / 2**30:.0f} GiB, "
+        f"Python {machine['python']}, {packages}"
+    )
