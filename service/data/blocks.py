@@ -16,6 +16,9 @@ from service.data.dataset import SourceFile
 COMPRESSIONS: Final = MappingProxyType({".gz": "gzip", ".gzip": "gzip", ".zst": "zstd"})
 """Compression by the ending of a file's name; any other file is read as it is."""
 
+LONGEST_LINE_BYTES: Final = 1 << 26
+"""A line that is longer is taken for a file without line ends."""
+
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -154,7 +157,7 @@ def _payloads(raw: HashingFile, path: Path, block_bytes: int, header: bool) -> I
             cut = len(payload)  # the last line may lack its end
         start = bytes(payload[cut:])
         del payload[cut:]
-        _check_line_length(start, block_bytes, path)
+        _check_line_length(start, path)
         if payload:
             yield payload
         if size == 0:
@@ -190,9 +193,9 @@ def _fill(stream: Any, path: Path, buffer: memoryview) -> int:
     return filled
 
 
-def _check_line_length(line: bytes, block_bytes: int, path: Path) -> None:
-    longest = max(16 * block_bytes, 1 << 26)
-    if len(line) > longest:
+def _check_line_length(line: bytes, path: Path) -> None:
+    if len(line) > LONGEST_LINE_BYTES:
         raise ValueError(
-            f"{path}: a line is longer than {longest:,} bytes; expected lines that end in \\n"
+            f"{path}: a line is longer than {LONGEST_LINE_BYTES:,} bytes; expected lines that end "
+            f"in \\n"
         )
