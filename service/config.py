@@ -79,6 +79,9 @@ class TrainConfig:
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     """Where tables may live."""
 
+    plan: Path | None = None
+    """Sharding plan written by ``mixdim plan``; placed anew by default."""
+
     epochs: int = 1
     """Passes over the training split, at most."""
 

@@ -28,9 +28,9 @@ class Batch(Pipelineable):
     """One key a table of the sizing plan."""
     labels: Tensor
     """``(B,)`` float32."""
-    loss_scale: Tensor
-    """Scalar: what the sum of the local losses is multiplied with, so that the mean over ranks is
-    the mean over the global batch, however unevenly its examples are spread."""
+    weights: Tensor
+    """``(B,)``: what each example's loss is multiplied with, so that the mean over ranks of the
+    summed losses is the mean over the global batch; 0 for padding, which is no example."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Copy to a device."""
@@ -38,12 +38,12 @@ class Batch(Pipelineable):
             dense=self.dense.to(device, non_blocking=non_blocking),
             features=self.features.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
-            loss_scale=self.loss_scale.to(device, non_blocking=non_blocking),
+            weights=self.weights.to(device, non_blocking=non_blocking),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the memory until the stream is done with it."""
-        for tensor in (self.dense, self.labels, self.loss_scale):
+        for tensor in (self.dense, self.labels, self.weights):
             tensor.record_stream(stream)
         self.features.record_stream(stream)  # type: ignore[arg-type]  # any device's stream
 
@@ -53,7 +53,7 @@ class Batch(Pipelineable):
             dense=self.dense.pin_memory(),
             features=self.features.pin_memory(),
             labels=self.labels.pin_memory(),
-            loss_scale=self.loss_scale.pin_memory(),
+            weights=self.weights.pin_memory(),
         )
 
 

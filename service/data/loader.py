@@ -2,10 +2,10 @@
 
 The order of a split is a sequence of row groups, permuted by seed and epoch when shuffling, with
 the rows of each group permuted too. Global batch ``k`` is rows ``[k G, (k + 1) G)`` of that
-sequence, and every rank takes its share of it. So all ranks see equally many batches (the last one
-is spread evenly, a rank may have no row of it), a batch holds the same examples on 1 rank as on 8,
-and a position in the data is one number. Groups are small: a rank decodes those that its shares
-touch, not the whole split.
+sequence, and every rank takes its share of it. So all ranks see equally many batches of equal size
+(shares of the last one are padded with examples of weight 0), a batch holds the same examples on 1
+rank as on 8, and a position in the data is one number. Groups are small: a rank decodes those that
+its shares touch, not the whole split.
 """
 
 from collections.abc import Iterator
@@ -115,22 +115,26 @@ class Loader:
         sequence = _Sequence(self._parts, self._seed, epoch)
         for batch in range(first_batch, len(self)):
             start, size = batch * self.global_batch_size, self.size_of_batch(batch)
-            columns = sequence.rows(
-                start + size * self._rank // self._world_size,
-                start + size * (self._rank + 1) // self._world_size,
-            )
-            yield self._batch(columns, size)
+            share = -(-size // self._world_size)
+            first = min(start + share * self._rank, start + size - 1)
+            num_rows = max(0, min(share, size - share * self._rank))
+            columns = sequence.rows(first, first + max(num_rows, 1))
+            yield self._batch(columns, num_rows, share, self._world_size / size)
 
-    def _batch(self, columns: Columns, global_size: int) -> Batch:
-        for name, num in zip(
-            self.num_unknown, (columns.ids == self._unknown_ids).sum(axis=1), strict=True
-        ):
+    def _batch(self, columns: Columns, num_rows: int, share: int, weight: float) -> Batch:
+        """A share of ``num_rows`` examples, padded where a global batch does not divide evenly."""
+        unknown = (columns.ids[:, :num_rows] == self._unknown_ids).sum(axis=1)
+        for name, num in zip(self.num_unknown, unknown, strict=True):
             self.num_unknown[name] += int(num)
+        weights = np.full(share, weight, dtype=np.float32)
+        if num_rows < share:
+            columns = columns.take(np.minimum(np.arange(share), len(columns) - 1))
+            weights[num_rows:] = 0
         batch = Batch(
             dense=torch.from_numpy(columns.dense),
             features=self._features(columns),
             labels=torch.from_numpy(columns.labels),
-            loss_scale=torch.tensor(self._world_size / global_size),
+            weights=torch.from_numpy(weights),
         )
         return batch.pin_memory() if self._pin_memory else batch
 
@@ -150,13 +154,13 @@ class _Sequence:
         self._group = lru_cache(2)(self._decode)
 
     def rows(self, first: int, last: int) -> Columns:
-        """The rows at positions ``[first, last)``; an empty range has a shape as well."""
+        """The rows at positions ``[first, last)``, at least one."""
         place = int(np.searchsorted(self._ends, first, side="right"))
         pieces: list[Columns] = []
-        while not pieces or first < last:
-            columns, permutation = self._group(min(place, len(self._order) - 1))
-            group_start = int(self._ends[place]) - len(columns) if first < last else first
-            stop = min(last, group_start + len(columns))
+        while first < last:
+            columns, permutation = self._group(place)
+            group_start = int(self._ends[place]) - len(columns)
+            stop = min(last, int(self._ends[place]))
             pieces.append(columns.take(permutation[first - group_start : stop - group_start]))
             first, place = stop, place + 1
         return Columns.concatenate(pieces)

@@ -21,9 +21,11 @@ from models.tables import SizingPlan, SparseOptimizer
 from service.config import OptimizerConfig, TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
+from service.sharding_file import read_sharding
 from service.train.initialise import initialise_tables
 from service.train.task import TrainTask
 from sharding.cluster import Cluster, local
+from sharding.constraints import ShardingConfig
 from sharding.placement import Placement
 from sharding.planner import place_module, sharders, to_plan
 
@@ -69,15 +71,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         embeddings.tables.parameters(),
         _sparse_arguments(config.optimizer),
     )
-    poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}
-    placement = place_module(
-        task,
-        _cluster(ranks),
-        batch_size=config.batch_size,
-        config=config.sharding,
-        pooling_factors={table.name: poolings[table.field] for table in plan.tables()},
-        optimizer=config.optimizer.sparse,
-    )
+    placement = _placement(config, info, plan, task, ranks)
     everyone = torch.distributed.group.WORLD
     assert everyone is not None  # joined_ranks has made it
     model = DistributedModelParallel(
@@ -85,7 +79,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         env=ShardingEnv.from_process_group(everyone),
         device=ranks.device,
         plan=to_plan(placement, task),
-        sharders=sharders(config.sharding),
+        sharders=sharders(_allowing(placement)),
         init_data_parallel=ranks.world_size > 1,  # a wrapper around one rank only costs time
     )
     initialise_tables(model, plan, seed=config.seed, init=config.table_init)
@@ -144,6 +138,38 @@ def _sparse_arguments(config: OptimizerConfig) -> dict[str, Any]:
     if config.sparse != "sgd":
         arguments["eps"] = config.eps
     return arguments
+
+
+def _placement(
+    config: TrainConfig, info: DatasetInfo, plan: SizingPlan, task: TrainTask, ranks: Ranks
+) -> Placement:
+    """The sharding plan of the run's file, or one made for these ranks."""
+    if config.plan is not None:
+        placement = read_sharding(config.plan)
+        if placement.num_ranks != ranks.world_size:
+            raise ValueError(
+                f"{config.plan} places tables on {placement.num_ranks} ranks, this job has "
+                f"{ranks.world_size}; run mixdim plan --ranks {ranks.world_size}"
+            )
+        return placement
+    poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}
+    return place_module(
+        task,
+        _cluster(ranks),
+        batch_size=config.batch_size,
+        config=config.sharding,
+        pooling_factors={table.name: poolings[table.field] for table in plan.tables()},
+        optimizer=config.optimizer.sparse,
+    )
+
+
+def _allowing(placement: Placement) -> ShardingConfig:
+    """A configuration that permits exactly what a placement does."""
+    kernels = {table.kernel for table in placement.tables} - {"dense"}
+    return ShardingConfig(
+        tables={table.name: table.sharding_type for table in placement.tables},
+        kernel="fused_uvm" if "fused_uvm" in kernels else "fused",
+    )
 
 
 def _cluster(ranks: Ranks) -> Cluster:

@@ -76,9 +76,10 @@ def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scor
     model.eval()
     predictions, labels = [], []
     for batch in loader.batches():
-        _, (_, predicted, label) = model(batch.to(ranks.device))
-        predictions.append(predicted.float().cpu().numpy())
-        labels.append(label.cpu().numpy())
+        _, (_, predicted, _) = model(batch.to(ranks.device))
+        is_example = (batch.weights > 0).numpy()
+        predictions.append(predicted.cpu().numpy()[is_example])
+        labels.append(batch.labels.numpy()[is_example])
     model.train(was_training)
     own = (np.concatenate(predictions), np.concatenate(labels))
     parts = ranks.gather(own)

@@ -159,7 +159,7 @@ class _Training:
         self.reporter.flush(progress)
         if self._has_rows("validation"):
             scores = self._evaluate("validation")
-            self.reporter.validated(progress, scores)
+            self.reporter.scored(progress.step, progress.epoch, scores, "validation")
             _, score = scores.headline
             self.scheduler.step(score)
             progress.scheduler = self.scheduler.state_dict()
@@ -176,11 +176,11 @@ class _Training:
         """Score the best checkpoint on the test split."""
         best = self.checkpoints.best()
         assert best is not None
-        self.checkpoints.load(self.model, None, best)
+        loaded = self.checkpoints.load(self.model, None, best)
         split: Split = next(s for s in ("test", "validation", "train") if self._has_rows(s))
         scores = self._evaluate(split)
         result = self._result(split, asdict(scores))
-        self.reporter.validated(self.progress, scores, split)
+        self.reporter.scored(loaded.step, loaded.epoch, scores, split)
         if self.ranks.is_first:
             self.folder.write_json(RESULT_FILE, asdict(result))
         return result

@@ -3,7 +3,6 @@
 import shutil
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
@@ -14,8 +13,8 @@ from service.config import TrainConfig
 from service.distributed import Ranks
 from service.metrics import TrainMetrics
 from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
+from service.sharding_file import write_sharding
 from service.train.engine import Engine
-from sharding.placement import Placement
 
 
 def record_run(
@@ -57,9 +56,7 @@ def record_run(
     }
     folder.write_run(config, facts)
     shutil.copyfile(config.sizing, folder.path / SIZING_FILE)
-    folder.write_json(
-        SHARDING_FILE, TypeAdapter(Placement).dump_python(engine.placement, mode="json")
-    )
+    write_sharding(engine.placement, folder.path / SHARDING_FILE)
 
 
 def held_bytes(engine: Engine) -> dict[str, int]:

@@ -130,15 +130,15 @@ class Reporter:
         self.metrics.epoch.set(progress.epoch)
         self._say(progress, loss, window, wait_sum / self._ranks.world_size)
 
-    def validated(self, progress: Progress, scores: Scores, split: Split = "validation") -> None:
-        """Show the scores of an evaluation."""
+    def scored(self, step: int, epoch: int, scores: Scores, split: Split) -> None:
+        """Show the scores of the checkpoint of a step."""
         self.metrics.set_scores(split, asdict(scores))
         if self._ranks.is_first:
             self._folder.append_metrics(
-                {"step": progress.step, "kind": split, "epoch": progress.epoch, **asdict(scores)}
+                {"step": step, "kind": split, "epoch": epoch, **asdict(scores)}
             )
             text = "  ".join(f"{name} {value:.6g}" for name, value in asdict(scores).items())
-            logger.info("%s at step %d: %s", split, progress.step, text)
+            logger.info("%s at step %d: %s", split, step, text)
 
     def checkpoint_saved(self, path: object, seconds: float) -> None:
         """Note a checkpoint."""

@@ -50,7 +50,7 @@ class TrainTask(nn.Module):
             scores = self.network(batch.dense, batch.features)
         scores = scores.float() + self.constant
         loss_of = binary_cross_entropy_with_logits if self.is_click else mse_loss
-        loss = loss_of(scores, batch.labels, reduction="sum") * batch.loss_scale
+        loss = (loss_of(scores, batch.labels, reduction="none") * batch.weights).sum()
         predictions = torch.sigmoid(scores) if self.is_click else scores
         return loss, (loss.detach(), predictions.detach(), batch.labels.detach())
 

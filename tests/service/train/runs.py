@@ -3,22 +3,29 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from models.embeddings.mixed import MixedEmbeddings
 from models.layers.linear import set_matmul
 from models.networks import DLRMNetwork
 from models.tables import Block, SizingPlan
 from service.config import OptimizerConfig, TrainConfig
+from service.data.batch import Columns, FeatureBuilder
 from service.data.dataset import read_dataset_info
 from service.data.loader import Loader
 from service.distributed import joined_ranks
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.train.engine import build_engine
 from service.train.record import held_bytes
-from sharding.constraints import ShardingConfig
+from sharding.cluster import local
+from sharding.constraints import ShardingConfig, ShardingType
+from sharding.planner import plan_module, sharders
 from tests.datasets import write_dataset
 
 MIXED = {"C1": [(40, 8)], "C2": [(7, 16)], "C3": [(100, 16), (200, 8)], "C4": [(500, 4)]}
@@ -98,11 +105,13 @@ def trace(config: TrainConfig, steps: int) -> Trace:
         engine.model.train()
         batches = loader.batches()
         losses, predictions = [], []
-        for _ in range(steps):
+        sizes = [loader.size_of_batch(batch) for batch in range(steps)]
+        for size in sizes:
             loss, predicted, _ = pipeline.progress(batches)
             (total,) = ranks.sums(float(loss))
             losses.append(total / ranks.world_size)
-            predictions += ranks.gather(predicted.numpy())
+            # Only the last ranks' shares can end in padding.
+            predictions.append(np.concatenate(ranks.gather(predicted.numpy()))[:size])
         after = _tables(engine.model)
         return Trace(
             losses=losses,
@@ -122,3 +131,51 @@ def _tables(model: object) -> dict[str, npt.NDArray[np.float32]]:
             if tensors:
                 tables[key] = np.concatenate([t.detach().numpy().ravel() for t in tensors]).copy()
     return tables
+
+
+def forward_of_example(golden: Mapping[str, Any], kind: ShardingType) -> list[list[float]]:
+    """The vectors of rows 0 to 4 of the paper's example, through a sharded collection.
+
+    Fused kernels need widths of multiples of 4: the example's 4 and 2 become 8 and 4 by columns of
+    zeros, which change no vector.
+    """
+    blocks = ((2, 8), (3, 4))
+    plan = SizingPlan(
+        fields={
+            "f": tuple(Block(num_embeddings=n, embedding_dim=d, asked_dim=d) for n, d in blocks)
+        },
+        out_dim=8,
+    )
+    with joined_ranks("cpu") as ranks:
+        embeddings = MixedEmbeddings(plan, device="meta")
+        with torch.no_grad():
+            embeddings.unify.projections[0].copy_(_padded(golden["P1"], 4, 8)[None])
+        config = ShardingConfig(types=(kind,))
+        cluster = local(ranks.world_size)
+        model = DistributedModelParallel(
+            embeddings,
+            device=ranks.device,
+            plan=plan_module(embeddings, cluster, 5, config),
+            sharders=sharders(config),
+        )
+        for name, rows, (num_rows, width) in zip(("f/0", "f/1"), ("E0", "E1"), blocks, strict=True):
+            weight = model.state_dict()[f"tables.embedding_bags.{name}.weight"]
+            full = _padded(golden[rows], num_rows, width)
+            for shard in weight.local_shards():
+                first = shard.metadata.shard_offsets[0]
+                shard.tensor.copy_(full[first : first + shard.tensor.shape[0]])
+        columns = Columns(
+            labels=np.zeros(5, np.float32),
+            dense=np.zeros((5, 0), np.float32),
+            ids=np.arange(5, dtype=np.int32)[None],
+            lists=(),
+        )
+        vectors: list[list[float]] = model(FeatureBuilder(plan)(columns))[:, 0, :4].tolist()
+        return vectors
+
+
+def _padded(rows: list[list[float]], num_rows: int, width: int) -> torch.Tensor:
+    padded = torch.zeros(num_rows, width)
+    values = torch.tensor(rows)
+    padded[: values.shape[0], : values.shape[1]] = values
+    return padded

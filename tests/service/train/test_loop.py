@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 
 from models.networks import DeepFMNetwork, DLRMNetwork, MFNetwork
+from service.commands.plan import main as plan_main
 from service.config import OptimizerConfig, TrainConfig
 from service.distributed import launch
 from service.run_folder import RunFolder
+from service.sharding_file import read_sharding
 from service.sizing import read_sizing, write_sizing
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
 from tests.datasets import write_dataset
-from tests.service.train.runs import make_run
+from tests.service.train.runs import make_run, sharded
 
 
 def lines_of(config: TrainConfig, kind: str) -> list[dict[str, float]]:
@@ -35,9 +37,10 @@ def test_every_epoch_trains(network, tmp_path):
 
 
 @pytest.mark.dist
-def test_every_epoch_trains_on_two_ranks_with_uneven_shards(tmp_path):
+@pytest.mark.parametrize("kind", ["table_wise", "row_wise", "column_wise", "data_parallel"])
+def test_every_epoch_trains_on_two_ranks_with_uneven_shards(kind, tmp_path):
     config = make_run(tmp_path, rows={"train": 1001, "validation": 3, "test": 33}, epochs=3)
-    config = replace(config, batch_size=100, nproc=2, patience=9)
+    config = replace(config, batch_size=100, nproc=2, patience=9, **sharded(kind, "adagrad"))
     result = launch(train, config, nproc=2, name="uneven")
     assert result.steps == 3 * 6
     assert result.scores["num_rows"] == 33
@@ -117,7 +120,13 @@ def test_a_run_records_what_it_was(tmp_path):
     assert record["git_commit"] is None or len(record["git_commit"]) >= 40
     assert (config.output / "sizing.json").read_bytes() == config.sizing.read_bytes()
     placed = json.loads((config.output / "sharding.json").read_text())
-    assert {table["name"] for table in placed["tables"]} == {"C1", "C2", "C3/0", "C3/1", "C4"}
+    assert {table["name"] for table in placed["placement"]["tables"]} == {
+        "C1",
+        "C2",
+        "C3/0",
+        "C3/1",
+        "C4",
+    }
 
 
 def test_bf16_learns_as_fp32_does(tmp_path):
@@ -148,3 +157,24 @@ def test_what_one_rank_refuses_the_command_refuses(tmp_path):
     config = make_run(tmp_path, network=MFNetwork())
     with pytest.raises(ValueError, match="mf multiplies two fields, the sizing plan has 4"):
         launch(train, config, nproc=2, name="refused")
+
+
+@pytest.mark.dist
+def test_a_plan_made_beforehand_is_the_plan_of_the_run(tmp_path):
+    config = make_run(tmp_path, max_steps=3, plan=tmp_path / "sharding.json")
+    kinds = ["--types", "row_wise"]
+    assert (
+        plan_main(
+            [
+                *("--sizing", str(config.sizing), "--ranks", "2", "--output", str(config.plan)),
+                *kinds,
+            ]
+        )
+        == 0
+    )
+    launch(train, config, nproc=2, name="planned")
+    used = read_sharding(config.output / "sharding.json")
+    assert used == read_sharding(config.plan)
+    assert {table.sharding_type for table in used.tables} == {"row_wise"}
+    with pytest.raises(ValueError, match="places tables on 2 ranks, this job has 1"):
+        launch(train, replace(config, output=tmp_path / "one"), nproc=1, name="one")

@@ -1,13 +1,17 @@
 """One rank or two, table-wise or row-wise: the same numbers."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.sizing import plan_bytes
 from service.distributed import launch
-from tests.service.train.runs import make_run, sharded, trace
+from tests.service.train.runs import forward_of_example, make_run, sharded, trace
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 STEPS = 20
 
@@ -47,6 +51,15 @@ def test_every_table_moves(kind, tmp_path):
     moved = launch(trace, config, 5, nproc=1, name="moves").moved
     assert len(moved) == 5
     assert min(moved.values()) > 1e-4
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("nproc", [1, 2])
+@pytest.mark.parametrize("kind", ["table_wise", "row_wise"])
+def test_sharded_forward_equals_the_worked_example_of_the_paper(kind, nproc):
+    golden = json.loads((GOLDEN / "mde_forward.json").read_text())
+    found = launch(forward_of_example, golden, kind, nproc=nproc, name="golden")
+    assert found == [golden["out"][str(row)] for row in range(5)]
 
 
 @pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "adagrad", "sgd"])
