@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from models.tables import PlanError
+from service.allocator import keep_freed_memory
 from service.logs import configure_logs
 
 Result = TypeVar("Result")
@@ -167,6 +168,7 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong
 
 def _as_rank(entry: Callable[..., Result], *arguments: object) -> Result:
     configure_logs()
+    keep_freed_memory()
     return entry(*arguments)
 
 
