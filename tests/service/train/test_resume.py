@@ -106,22 +106,26 @@ def test_resuming_a_finished_run_trains_nothing_and_scores_the_same(tmp_path):
 
 
 @pytest.mark.dist
-def test_a_run_of_two_ranks_resumes_on_one_and_on_row_wise_tables(tmp_path):
-    config = make_run(tmp_path, epochs=1, batch_size=64, nproc=2)
+@pytest.mark.parametrize(
+    ("kind", "optimizer"), [("row_wise", "rowwise_adagrad"), ("column_wise", "adagrad")]
+)
+def test_a_run_of_two_ranks_resumes_on_one_under_another_sharding_type(kind, optimizer, tmp_path):
+    config = make_run(tmp_path, epochs=1, batch_size=64, nproc=2, **sharded(kind, optimizer))
     launch(train, config, nproc=2, name="two")
-    more = replace(
-        config,
-        epochs=2,
-        nproc=1,
-        batch_size=128,
-        resume=True,
-        **sharded("row_wise", "rowwise_adagrad"),
-    )
-    resumed = launch(train, more, nproc=1, name="one")
-    straight = replace(config, epochs=2, nproc=1, batch_size=128, output=tmp_path / "straight")
+    alone = {"epochs": 2, "nproc": 1, "batch_size": 128, **sharded("table_wise", optimizer)}
+    resumed = launch(train, replace(config, resume=True, **alone), nproc=1, name="one")
+    straight = replace(config, output=tmp_path / "straight", **alone)
     expected = launch(train, straight, nproc=1, name="straight")
     assert resumed.steps == expected.steps
     assert resumed.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_a_reason(tmp_path):
+    config = make_run(tmp_path, max_steps=2)
+    launch(train, config, nproc=1, name="first")
+    other = replace(config, resume=True, max_steps=4, **sharded("data_parallel", "rowwise_adagrad"))
+    with pytest.raises(ValueError, match=r"checkpoint .*step-00000002 does not fit this model"):
+        launch(train, other, nproc=1, name="other")
 
 
 def test_a_folder_in_use_is_refused_by_name(tmp_path):
