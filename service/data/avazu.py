@@ -1,5 +1,6 @@
 """Avazu click logs: CSV with a header; the hour stamp becomes hour of day and weekday."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
@@ -57,15 +58,14 @@ class Avazu:
         )
 
 
-def common_header(paths: tuple[Path, ...], delimiter: str, quote: str = '"') -> tuple[str, ...]:
+def common_header(paths: tuple[Path, ...], delimiter: str) -> tuple[str, ...]:
     """Column names, which all files must share.
 
     Raises:
         ValueError: If two files have different headers.
     """
     headers = {
-        path: tuple(name.strip().strip(quote) for name in read_header(path).split(delimiter))
-        for path in paths
+        path: tuple(next(csv.reader([read_header(path)], delimiter=delimiter))) for path in paths
     }
     first = headers[paths[0]]
     for path, names in headers.items():

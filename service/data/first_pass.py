@@ -1,5 +1,6 @@
 """The first pass: check every line, count the values of the training split."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from service.data.options import PrepareConfig, Progress, Report, parse_bytes
 from service.data.ordered import map_in_order
 from service.data.rejects import RejectLog
 from service.data.splits import Splitter
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +75,10 @@ def count_values(
         rejects.finish()
     finally:
         rejects.close()
+    if counters.num_spills:
+        logger.info(
+            "counts passed --memory %s: %d runs on disk", config.memory, counters.num_spills
+        )
     labels.check(rejects.num_lines - rejects.num_rejects)
     return Counted(
         layout=dataset.layout,

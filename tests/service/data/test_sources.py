@@ -127,6 +127,11 @@ def test_a_table_takes_the_columns_that_its_schema_names(tmp_path):
     assert rows.dense["price"].tolist() == pytest.approx([1.3862944, -1.0])
 
 
+def test_a_name_of_a_column_may_be_quoted(tmp_path):
+    source = table(tmp_path, 'y,"a, b"\n1,x\n0,z\n', categorical=["a, b"])
+    assert values_of(rows_of(source), "a, b") == ["x", "z"]
+
+
 def test_a_file_without_header_gets_its_names_from_the_schema(tmp_path):
     source = table(tmp_path, "1\ta\n0\tb\n", name="t.tsv", columns=["y", "site"])
     assert values_of(rows_of(source), "site") == ["a", "b"]
