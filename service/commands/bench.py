@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -15,15 +16,19 @@ from rich.console import Console
 from rich.table import Table
 
 from service.bench.harness import Report, Run, Spread
+from service.bench.ingest import IngestConfig
 from service.bench.options import LoaderConfig, LookupConfig, StepConfig
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 140
 """Columns of the table where stdout is a file or a pipe."""
+
+HEADER_WIDTH = 12
 
 Benchmark = (
     Annotated[StepConfig, tyro.conf.subcommand("step")]
     | Annotated[LoaderConfig, tyro.conf.subcommand("loader")]
     | Annotated[LookupConfig, tyro.conf.subcommand("lookup")]
+    | Annotated[IngestConfig, tyro.conf.subcommand("ingest")]
 )
 
 MODULES: Final[Mapping[type, str]] = MappingProxyType(
@@ -31,6 +36,7 @@ MODULES: Final[Mapping[type, str]] = MappingProxyType(
         StepConfig: "service.bench.step",
         LoaderConfig: "service.bench.loader",
         LookupConfig: "service.bench.lookup",
+        IngestConfig: "service.bench.ingest",
     }
 )
 """Where each benchmark is; loaded only when it runs."""
@@ -93,10 +99,10 @@ def summary_table(report: Report) -> Table:
     """One line a contender: the headline, how much faster the first one is, other figures."""
     others = report.figures()[1:]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("contender", report.headline, "min-max", "first/this", "runs", *others):
+    for title in ("contender", report.headline, "min - max", "first / this", "runs", *others):
+        words = title.replace("_", " ")
         table.add_column(
-            title.removesuffix("_per_second").replace("_", " ")
-            + ("/s" if title.endswith("_per_second") else ""),
+            fill(words, HEADER_WIDTH),
             justify="left" if title == "contender" else "right",
             no_wrap=True,
         )

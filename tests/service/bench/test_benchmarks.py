@@ -1,6 +1,8 @@
 """Every benchmark runs end to end on a small dataset and compares like with like."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,21 @@ def test_the_command_measures_the_product_and_writes_what_it_shows(
     assert list(found["contenders"]) == ["dlrm/mixdim-fp32", "dlrm/dense-bound-fp32"]
     assert all(name in shown for name in found["contenders"])
     assert 0 < found["contenders"]["dlrm/mixdim-fp32"]["figures"]["auc"]["median"] < 1
+
+
+def test_help_answers_without_torch() -> None:
+    """`mixdim bench --help` must not wait for torch."""
+    code = """
+import sys
+from service.commands.bench import main
+try:
+    main(["--help"])
+except SystemExit:
+    sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("ingest", "loader", "lookup", "step"))
 
 
 def test_an_unknown_contender_is_refused(data: Path) -> None:
