@@ -24,7 +24,7 @@ def mf() -> TrainConfig:
     return TrainConfig(
         network=MFNetwork(),
         epochs=20,
-        optimizer=OptimizerConfig(sparse="adagrad", sparse_lr=0.05),
+        optimizer=OptimizerConfig(sparse="adagrad", sparse_lr=0.1),
     )
 
 
