@@ -13,11 +13,11 @@ import pyarrow as pa
 from pyarrow import csv
 
 from service.bench.harness import Contender, Figures, OnRun, RaceConfig, Report, race, silent
-from service.data.criteo import CRITEO_LINES, Criteo
-from service.data.options import PrepareConfig
-from service.data.prepare import prepare
-from service.data.raw import write_raw
-from service.data.synthetic import Synthetic
+from service.data.ingest.options import PrepareConfig
+from service.data.ingest.prepare import prepare
+from service.data.readers.criteo import CRITEO_LINES, Criteo
+from service.data.readers.raw import write_raw
+from service.data.readers.synthetic import Synthetic
 
 HEADLINE: Final = "examples_per_second"
 BLOCK_BYTES: Final = 8 << 20

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from service.commands.progress import shown_progress
 from service.data.dataset import DATASET_FILE, DatasetInfo
-from service.data.options import PrepareConfig
-from service.data.prepare import prepare
-from service.data.raw import write_raw
-from service.data.rejects import REJECTS_FILE
-from service.data.synthetic import Synthetic
+from service.data.ingest.options import PrepareConfig
+from service.data.ingest.prepare import prepare
+from service.data.ingest.rejects import REJECTS_FILE
+from service.data.readers.raw import write_raw
+from service.data.readers.synthetic import Synthetic
 
 INTERRUPTED = 130
 

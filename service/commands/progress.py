@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from service.data.options import Progress, Report
+from service.data.ingest.options import Progress, Report
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from service.data.avazu import Avazu
-from service.data.criteo import DENSE, FIELDS, Criteo
 from service.data.dataset import read_dataset_info
-from service.data.movielens import Movielens
-from service.data.options import PrepareConfig
-from service.data.prepare import prepare
+from service.data.ingest.options import PrepareConfig
+from service.data.ingest.prepare import prepare
+from service.data.readers.avazu import Avazu
+from service.data.readers.criteo import DENSE, FIELDS, Criteo
+from service.data.readers.movielens import Movielens
 from tests.service.data.ingest_oracle import RawRow, assert_prepared, random_split, read_split
 
 REAL = Path(__file__).parents[3] / "shared" / "data"

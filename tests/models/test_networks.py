@@ -9,8 +9,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.deepfm import DeepFM, pairwise_interactions
 from models.dlrm import DLRM
-from models.layers.dots import PairwiseDots
 from models.embeddings.mixed import MixedEmbeddings
+from models.layers.dots import PairwiseDots
 from models.mf import MF
 from models.networks import NETWORKS
 from models.tables import Block, SizingPlan
@@ -110,7 +110,9 @@ def test_mf_is_biases_and_a_dot():
     user, item = model.embeddings(features).detach().double().numpy().transpose(1, 0, 2)
     weight = model.biases.weight.detach().double().numpy()[0]
     bias = model.biases.bias.item()
-    expected = [bias + weight[:8] @ u + weight[8:] @ i + u @ i for u, i in zip(user, item)]
+    expected = [
+        bias + weight[:8] @ u + weight[8:] @ i + u @ i for u, i in zip(user, item, strict=True)
+    ]
     assert np.allclose(model(dense, features).detach().numpy(), expected, atol=1e-5)
 
 

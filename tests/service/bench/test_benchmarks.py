@@ -18,9 +18,9 @@ from service.bench.trainers import ENTRANTS, ConstantFields, DirectTables, Stack
 from service.commands.bench import main
 from service.data.batch import Columns, FeatureBuilder
 from service.data.dataset import read_dataset_info
-from service.data.options import PrepareConfig
-from service.data.prepare import prepare
-from service.data.synthetic import Synthetic
+from service.data.ingest.options import PrepareConfig
+from service.data.ingest.prepare import prepare
+from service.data.readers.synthetic import Synthetic
 
 ONCE = RaceConfig(repeats=1, quiet_seconds=0)
 

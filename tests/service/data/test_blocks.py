@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.data.blocks import LineBlocks, check_files, read_header
+from service.data.readers.blocks import LineBlocks, check_files, read_header
 
 
 def read(path: Path, block_bytes: int = 64, header: bool = False) -> list[bytes]:
@@ -93,7 +93,7 @@ def test_a_file_that_grows_between_two_passes_is_noticed(tmp_path):
 def test_a_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
     path = tmp_path / "lines"
     path.write_bytes(b"1" * 1001)
-    monkeypatch.setattr("service.data.blocks.LONGEST_LINE_BYTES", 1000)
+    monkeypatch.setattr("service.data.readers.blocks.LONGEST_LINE_BYTES", 1000)
     with pytest.raises(ValueError, match=r"a line is longer than .*end in \\n"):
         read(path, block_bytes=100)
 

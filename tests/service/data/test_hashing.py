@@ -3,7 +3,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.data.hashing import splitmix64, string_keys
+from service.data.ingest.hashing import splitmix64, string_keys
 
 MASK = (1 << 64) - 1
 

@@ -142,7 +142,7 @@ def test_a_plan_for_other_fields_is_refused(dataset):
 
 def test_an_empty_split_is_refused(tmp_path):
     info = write_dataset(tmp_path, rows={"train": 100, "test": 0})
-    with pytest.raises(ValueError, match="split 'test' of .* has no rows"):
+    with pytest.raises(ValueError, match=r"split 'test' of .* has no rows"):
         loader_of((tmp_path, info), split="test")
 
 
@@ -150,7 +150,7 @@ def test_a_part_that_lost_rows_is_noticed(tmp_path):
     info = write_dataset(tmp_path)
     part = tmp_path / info.splits["train"].parts[0]
     pq.write_table(pq.read_table(part).slice(1), part)
-    with pytest.raises(ValueError, match="dataset.json says 1000; the dataset changed"):
+    with pytest.raises(ValueError, match=r"dataset.json says 1000; the dataset changed"):
         loader_of((tmp_path, info))
 
 

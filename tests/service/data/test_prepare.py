@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.data.counting import ValueCounter
-from service.data.criteo import DENSE, FIELDS, Criteo
 from service.data.dataset import read_dataset_info
-from service.data.options import PrepareConfig, Progress, parse_bytes
-from service.data.prepare import prepare
-from service.data.raw import write_raw
-from service.data.synthetic import Synthetic
-from service.data.table import OwnTable
+from service.data.ingest.counting import ValueCounter
+from service.data.ingest.options import PrepareConfig, Progress, parse_bytes
+from service.data.ingest.prepare import prepare
+from service.data.readers.criteo import DENSE, FIELDS, Criteo
+from service.data.readers.raw import write_raw
+from service.data.readers.synthetic import Synthetic
+from service.data.readers.table import OwnTable
 from tests.service.data.ingest_oracle import RawRow, assert_prepared, folder_bytes, read_split
 
 SCHEMA = """
@@ -159,7 +159,7 @@ def test_neither_threads_nor_blocks_change_a_byte(logs, prepared, tmp_path, opti
 
 
 def test_counts_that_were_spilled_give_the_same_dataset(logs, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr("service.data.counting.MERGE_ROWS", 1000)
+    monkeypatch.setattr("service.data.ingest.counting.MERGE_ROWS", 1000)
     spills = []
     spill = ValueCounter.spill
     monkeypatch.setattr(ValueCounter, "spill", lambda self: (spills.append(self), spill(self)))

@@ -1,6 +1,6 @@
 import pytest
 
-from service.data.records import Delimited, read_records
+from service.data.readers.records import Delimited, read_records
 
 COMMAS = Delimited(delimiter=",", quote='"', names=("a", "b", "c"))
 TABS = Delimited(delimiter="\t", names=("a", "b"))

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.data.avazu import Avazu
-from service.data.base import Reading, Rows
-from service.data.movielens import Movielens
-from service.data.options import PrepareConfig
-from service.data.prepare import prepare
-from service.data.table import OwnTable
+from service.data.ingest.options import PrepareConfig
+from service.data.ingest.prepare import prepare
+from service.data.readers.avazu import Avazu
+from service.data.readers.base import Reading, Rows
+from service.data.readers.movielens import Movielens
+from service.data.readers.table import OwnTable
 from tests.service.data.ingest_oracle import read_split
 
 AVAZU_LINES = (

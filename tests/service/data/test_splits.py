@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.data.base import Block, Rows
-from service.data.splits import OrderSplit, RandomSplit, TimeSplit
+from service.data.ingest.splits import OrderSplit, RandomSplit, TimeSplit
+from service.data.readers.base import Block, Rows
 
 
 def rows(index, time=None) -> Rows:

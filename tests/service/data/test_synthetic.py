@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from service.data.base import Reading
-from service.data.synthetic import Synthetic, describe_teacher
-from service.data.teacher import CARDINALITIES, CHUNK_ROWS, RANKS, Teacher
+from service.data.readers.base import Reading
+from service.data.readers.synthetic import Synthetic, describe_teacher
+from service.data.readers.teacher import CARDINALITIES, CHUNK_ROWS, RANKS, Teacher
 
 
 def text(rows: int, seed: int = 0, scale: float = 0.01) -> list[list[str]]:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.data import vocabulary as module
-from service.data.vocabulary import ValueIndex, Vocabulary, frequency_curve
+from service.data.ingest import vocabulary as module
+from service.data.ingest.vocabulary import ValueIndex, Vocabulary, frequency_curve
 
 
 def ranked(counts: dict[str, int], *, missing: int = 0, min_count: int = 1) -> Vocabulary:

@@ -7,14 +7,14 @@ from typing import Annotated, ClassVar
 import pyarrow.compute as pc
 import tyro
 
-from service.data.avazu import common_header
-from service.data.base import Dataset, Layout, Reading, Strings
-from service.data.blocks import COMPRESSIONS, LineBlocks, check_files
-from service.data.columns import AnyArray, Derive
-from service.data.delimited import DelimitedDataset, FieldSource, Roles
-from service.data.parquet_table import ParquetDataset, parquet_columns
-from service.data.records import Delimited
-from service.data.table_schema import TableSchema, read_table_schema
+from service.data.readers.avazu import common_header
+from service.data.readers.base import Dataset, Layout, Reading, Strings
+from service.data.readers.blocks import COMPRESSIONS, LineBlocks, check_files
+from service.data.readers.columns import AnyArray, Derive
+from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.parquet_table import ParquetDataset, parquet_columns
+from service.data.readers.records import Delimited
+from service.data.readers.table_schema import TableSchema, read_table_schema
 
 PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
 TAB_ENDINGS = frozenset({".tsv", ".txt", ".tab"})

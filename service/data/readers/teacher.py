@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from service.data.criteo import DENSE, FIELDS
-from service.data.hashing import splitmix64
+from service.data.ingest.hashing import splitmix64
+from service.data.readers.criteo import DENSE, FIELDS
 
 CARDINALITIES: Final = (
     *(1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194),

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service import __version__
-from service.data.base import Dataset, Reading
 from service.data.dataset import (
     DatasetInfo,
     DenseStats,
@@ -24,15 +23,16 @@ from service.data.dataset import (
     SplitInfo,
     write_dataset_info,
 )
-from service.data.encoding import RowEncoder
-from service.data.first_pass import Counted, count_values
-from service.data.options import PrepareConfig, Progress, Report
-from service.data.ordered import map_in_order
-from service.data.parts import PartWriter
-from service.data.splits import SPLITS, Splitter
-from service.data.splitters import choose_splitter
-from service.data.staging import check_output, staged_folder
-from service.data.vocabulary import ValueIndex, Vocabulary
+from service.data.ingest.encoding import RowEncoder
+from service.data.ingest.first_pass import Counted, count_values
+from service.data.ingest.options import PrepareConfig, Progress, Report
+from service.data.ingest.ordered import map_in_order
+from service.data.ingest.parts import PartWriter
+from service.data.ingest.splits import SPLITS, Splitter
+from service.data.ingest.splitters import choose_splitter
+from service.data.ingest.staging import check_output, staged_folder
+from service.data.ingest.vocabulary import ValueIndex, Vocabulary
+from service.data.readers.base import Dataset, Reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.data.base import Strings
+from service.data.readers.base import Strings
 
 WORD_BYTES = 8
 MIX: Final = MappingProxyType(

@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar, Final
 
 import tyro
 
-from service.data.base import Dataset, Layout, Reading
-from service.data.blocks import LineBlocks, check_files
 from service.data.dataset import LABEL_COLUMN
-from service.data.delimited import DelimitedDataset, FieldSource, Roles
-from service.data.records import Delimited
+from service.data.readers.base import Dataset, Layout, Reading
+from service.data.readers.blocks import LineBlocks, check_files
+from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.records import Delimited
 
 DENSE: Final = tuple(f"I{number}" for number in range(1, 14))
 FIELDS: Final = tuple(f"C{number}" for number in range(1, 27))

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.data.base import Categories, Strings
-from service.data.hashing import splitmix64, string_keys
+from service.data.ingest.hashing import splitmix64, string_keys
+from service.data.readers.base import Categories, Strings
 
 MERGE_ROWS = 1 << 17
 """Counters that hold fewer new values than this are not merged yet."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from service.data.sources import Source
-from service.data.splits import SplitRule, check_fractions
+from service.data.ingest.splits import SplitRule, check_fractions
+from service.data.readers.sources import Source
 
 UNITS: Final = MappingProxyType({"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30})
 

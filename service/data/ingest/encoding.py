@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.data.base import Layout, Rows
 from service.data.dataset import LABEL_COLUMN
-from service.data.parts import parts_schema
-from service.data.splits import SPLITS, Splitter
-from service.data.vocabulary import ValueIndex
+from service.data.ingest.parts import parts_schema
+from service.data.ingest.splits import SPLITS, Splitter
+from service.data.ingest.vocabulary import ValueIndex
+from service.data.readers.base import Layout, Rows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

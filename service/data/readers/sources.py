@@ -4,11 +4,11 @@ from typing import Annotated
 
 import tyro
 
-from service.data.avazu import Avazu
-from service.data.criteo import Criteo
-from service.data.movielens import Movielens
-from service.data.synthetic import Synthetic
-from service.data.table import OwnTable
+from service.data.readers.avazu import Avazu
+from service.data.readers.criteo import Criteo
+from service.data.readers.movielens import Movielens
+from service.data.readers.synthetic import Synthetic
+from service.data.readers.table import OwnTable
 
 Source = (
     Criteo

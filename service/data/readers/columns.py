@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.data.base import MISSING_CODE, Categories, Strings, Transform
 from service.data.dataset import MISSING_DENSE
+from service.data.readers.base import MISSING_CODE, Categories, Strings, Transform
 
 AnyArray: TypeAlias = "pa.Array[Any]"
 Derive = Callable[[Strings], AnyArray]

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from service.data.base import Layout, Transform
 from service.data.dataset import Task
+from service.data.readers.base import Layout, Transform
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from service.data.base import Block
 from service.data.dataset import SourceFile
+from service.data.readers.base import Block
 
 COMPRESSIONS: Final = MappingProxyType({".gz": "gzip", ".gzip": "gzip", ".zst": "zstd"})
 """Compression by the ending of a file's name; any other file is read as it is."""

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.data.base import Block, Categories, Layout, Reject, Rows
-from service.data.blocks import LineBlocks
-from service.data.columns import (
+from service.data.dataset import SourceFile
+from service.data.readers.base import Block, Categories, Layout, Reject, Rows
+from service.data.readers.blocks import LineBlocks
+from service.data.readers.columns import (
     Derive,
     Encoded,
     Faults,
@@ -20,8 +21,7 @@ from service.data.columns import (
     to_list_categories,
     to_time,
 )
-from service.data.dataset import SourceFile
-from service.data.records import Delimited, read_records
+from service.data.readers.records import Delimited, read_records
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,9 +6,9 @@ from typing import Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.data.base import Rows
 from service.data.dataset import Split
-from service.data.hashing import splitmix64
+from service.data.ingest.hashing import splitmix64
+from service.data.readers.base import Rows
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
 SplitRule = Literal["random", "order", "time"]

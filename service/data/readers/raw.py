@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from service.data.base import Block, Reading
-from service.data.blocks import COMPRESSIONS
-from service.data.options import PrepareConfig, Progress, Report
-from service.data.ordered import map_in_order
-from service.data.synthetic import Synthetic, SyntheticDataset, describe_teacher
+from service.data.ingest.options import PrepareConfig, Progress, Report
+from service.data.ingest.ordered import map_in_order
+from service.data.readers.base import Block, Reading
+from service.data.readers.blocks import COMPRESSIONS
+from service.data.readers.synthetic import Synthetic, SyntheticDataset, describe_teacher
 
 TEACHER_SUFFIX = ".teacher.json"
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.tables import FieldStats
-from service.data.base import Strings
-from service.data.hashing import string_keys
+from service.data.ingest.hashing import string_keys
+from service.data.readers.base import Strings
 
 CURVE_RATIO = 1.15
 """Step between two ranks of a frequency curve: about 16 points a factor of ten."""

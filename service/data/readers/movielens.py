@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Final
 import pyarrow as pa
 import tyro
 
-from service.data.base import Dataset, Layout, Reading
-from service.data.blocks import LineBlocks, check_files, read_header
-from service.data.delimited import DelimitedDataset, FieldSource, Roles
-from service.data.movielens_tables import (
+from service.data.readers.base import Dataset, Layout, Reading
+from service.data.readers.blocks import LineBlocks, check_files, read_header
+from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.movielens_tables import (
     USER_FIELDS,
     Form,
     find_beside,
@@ -18,7 +18,7 @@ from service.data.movielens_tables import (
     read_items,
     read_users,
 )
-from service.data.records import Delimited
+from service.data.readers.records import Delimited
 
 CSV_HEADER: Final = ("userId", "movieId", "rating", "timestamp")
 COLUMNS: Final = ("user_id", "item_id", "rating", "timestamp")

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.data.base import Block, Dataset, Layout, Rows, Strings
-from service.data.counting import Counters, count_codes
-from service.data.options import PrepareConfig, Progress, Report, parse_bytes
-from service.data.ordered import map_in_order
-from service.data.rejects import RejectLog
-from service.data.splits import Splitter
+from service.data.ingest.counting import Counters, count_codes
+from service.data.ingest.options import PrepareConfig, Progress, Report, parse_bytes
+from service.data.ingest.ordered import map_in_order
+from service.data.ingest.rejects import RejectLog
+from service.data.ingest.splits import Splitter
+from service.data.readers.base import Block, Dataset, Layout, Rows, Strings
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 from numpy.typing import NDArray
 
-from service.data.base import Block, Dataset
-from service.data.options import PrepareConfig, Progress, Report
-from service.data.ordered import map_in_order
-from service.data.splits import OrderSplit, RandomSplit, Splitter, TimeSplit
+from service.data.ingest.options import PrepareConfig, Progress, Report
+from service.data.ingest.ordered import map_in_order
+from service.data.ingest.splits import OrderSplit, RandomSplit, Splitter, TimeSplit
+from service.data.readers.base import Block, Dataset
 
 logger = logging.getLogger(__name__)
 

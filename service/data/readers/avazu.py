@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Final
 import pyarrow.compute as pc
 import tyro
 
-from service.data.base import Dataset, Layout, Reading, Strings
-from service.data.blocks import LineBlocks, check_files, read_header
-from service.data.delimited import DelimitedDataset, FieldSource, Roles
-from service.data.records import Delimited
+from service.data.readers.base import Dataset, Layout, Reading, Strings
+from service.data.readers.blocks import LineBlocks, check_files, read_header
+from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.records import Delimited
 
 LABEL: Final = "click"
 STAMP: Final = "hour"

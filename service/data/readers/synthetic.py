@@ -11,11 +11,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from service.data.base import Block, Layout, Reading, Rows, Strings
-from service.data.criteo import CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
 from service.data.dataset import LABEL_COLUMN, SourceFile
-from service.data.records import read_records
-from service.data.teacher import CHUNK_ROWS, DENSE_WEIGHTS, RANKS, Draw, Teacher
+from service.data.readers.base import Block, Layout, Reading, Rows, Strings
+from service.data.readers.criteo import CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
+from service.data.readers.records import read_records
+from service.data.readers.teacher import CHUNK_ROWS, DENSE_WEIGHTS, RANKS, Draw, Teacher
 
 TEACHER_FILE: Final = "teacher.json"
 MEASURED_ROWS: Final = 1 << 18

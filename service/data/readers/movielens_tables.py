@@ -11,8 +11,8 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
-from service.data.base import Strings
-from service.data.columns import AnyArray, Derive
+from service.data.readers.base import Strings
+from service.data.readers.columns import AnyArray, Derive
 
 Form = Literal["100k", "1m", "csv"]
 """``u.data`` and its like; ``ratings.dat`` with ``::``; ``ratings.csv`` of the newer sets."""

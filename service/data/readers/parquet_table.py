@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.data.base import Block, Layout, Rows
 from service.data.dataset import SourceFile
-from service.data.delimited import Roles
+from service.data.readers.base import Block, Layout, Rows
+from service.data.readers.delimited import Roles
 
 BATCH_ROWS = 1 << 16
 

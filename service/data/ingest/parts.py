@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from service.data.base import Layout
 from service.data.dataset import LABEL_COLUMN, MISSING_DENSE, DenseStats, Split, SplitInfo
+from service.data.readers.base import Layout
 
 GROUP_ROWS = 1 << 14
 PART_ROWS = 1 << 20

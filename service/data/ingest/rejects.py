@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from service.data.base import Reject, Rows
+from service.data.readers.base import Reject, Rows
 
 REJECTS_FILE: Final = "rejects.tsv"
 SHOWN_BYTES = 160

@@ -1,0 +1,1 @@
+"""Raw logs of every supported form, behind one seam: `base.Dataset`. One source a file."""
