@@ -62,6 +62,11 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         ValueError: If the device lacks the sparse optimizer.
         PlanError: If the tables do not fit on the ranks.
     """
+    if config.optimizer.sparse == "adam" and ranks.device.type == "cpu":
+        raise ValueError(
+            "optimizer.sparse='adam' on a CPU, for which FBGEMM has no such kernel; use "
+            "rowwise_adagrad, adagrad or sgd"
+        )
     torch.manual_seed(config.seed)
     task = build_task(config, info, plan, device=ranks.device, tables_on="meta")
     embeddings = task.network.embeddings
