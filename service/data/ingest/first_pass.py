@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,23 +45,17 @@ def count_values(
     Raises:
         ValueError: If there are no lines, too many malformed ones, no training rows, or one label.
     """
-
-    def count(block: Block) -> BlockCounts:
-        rows = dataset.parse(block)
-        train = splitter(rows) == 0
-        fields = {name: count_codes(column, train) for name, column in rows.fields.items()}
-        return BlockCounts(rows=rows, train_labels=rows.label[train], fields=fields)
-
     runs = folder / "runs"
     counters = Counters(dataset.layout.fields, memory_bytes=parse_bytes(config.memory), folder=runs)
     rejects = RejectLog(folder, config.max_reject_ratio, dataset.num_bytes)
     labels = LabelRange()
     try:
+        count = partial(_count_block, dataset, splitter)
         for counts in map_in_order(count, dataset.blocks(), config.num_threads):
             rejects.add(counts.rows)
             labels.add(counts.train_labels)
-            for name, partial in counts.fields.items():
-                counters.add(name, *partial)
+            for name, counted in counts.fields.items():
+                counters.add(name, *counted)
             counters.keep_limit()
             report(
                 Progress(
@@ -86,6 +81,13 @@ def count_values(
         num_train_rows=labels.num_rows,
         num_rejects=rejects.num_rejects,
     )
+
+
+def _count_block(dataset: Dataset, splitter: Splitter, block: Block) -> BlockCounts:
+    rows = dataset.parse(block)
+    train = splitter(rows) == 0
+    fields = {name: count_codes(column, train) for name, column in rows.fields.items()}
+    return BlockCounts(rows=rows, train_labels=rows.label[train], fields=fields)
 
 
 @dataclass(slots=True)
