@@ -37,7 +37,7 @@ def run(config: LoaderConfig, on_run: OnRun = silent) -> Report:
     return Report(
         benchmark="loader",
         headline=HEADLINE,
-        options=asdict(config) | {"data": str(config.data)},
+        options=asdict(config) | {"data": config.data.name},
         contenders=contenders,
         runs=race(contenders, config.race, on_run),
     )

@@ -61,7 +61,8 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
     return Report(
         benchmark="lookup",
         headline=HEADLINE,
-        options=asdict(config) | {"data": str(config.data), "sizing": str(config.sizing)},
+        options=asdict(config)
+        | {"data": config.data.name, "sizing": config.sizing and config.sizing.name},
         contenders=contenders,
         runs=race(contenders, config.race, on_run),
     )

@@ -158,8 +158,9 @@ def _time_steps(
 def _scores(trainer: Trainer, batches: Iterator[Batch]) -> dict[str, float]:
     probabilities, labels = [], []
     for batch in batches:
-        probabilities.append(trainer.predict(batch).float())
-        labels.append(batch.labels)
+        is_example = batch.weights > 0
+        probabilities.append(trainer.predict(batch).float()[is_example])
+        labels.append(batch.labels[is_example])
     predicted, clicked = torch.cat(probabilities), torch.cat(labels)
     log_loss = torch.nn.functional.binary_cross_entropy(predicted.double(), clicked.double())
     return {"auc": float(binary_auroc(predicted, clicked.long())), "log_loss": float(log_loss)}
@@ -171,7 +172,7 @@ def _peak_rss_bytes() -> int:
 
 
 def _options(config: StepConfig, info: DatasetInfo) -> dict[str, Any]:
-    options = asdict(config) | {"data": str(config.data)}
+    options = asdict(config) | {"data": config.data.name}
     rows = {split: found.num_rows for split, found in info.splits.items()}
     ids = sum(field.stats.num_embeddings for field in info.fields)
     return options | {"rows": rows, "num_fields": len(info.fields), "num_embeddings": ids}
