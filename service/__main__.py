@@ -25,6 +25,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
 
 EXIT_REJECTED: Final = 2
 EXIT_CANNOT_PLAN: Final = 3
+EXIT_INTERRUPTED: Final = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,8 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PlanError as error:
         _reject(f"mixdim {verb}", str(error))
         return EXIT_CANNOT_PLAN
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         return _reject(f"mixdim {verb}", str(error))
+    except KeyboardInterrupt:
+        _reject(f"mixdim {verb}", "interrupted")
+        return EXIT_INTERRUPTED
 
 
 def _reject(name: str, message: str) -> int:

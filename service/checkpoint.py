@@ -1,7 +1,6 @@
 """Checkpoints: `torch.distributed.checkpoint` folders that are whole or not there.
 
-    RUN/checkpoints/step-00001000/    model and optimizer, and progress.json: position, best score
-    RUN/checkpoints/best.json         which step validated best
+    RUN/checkpoints/step-00001000/    model, optimizer; progress.json: position, best step
 
 A checkpoint is written under another name and renamed when all ranks have finished. Every rank
 writes its own shards; loading re-shards, so another number of ranks may resume.
@@ -26,7 +25,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "step-"
 UNFINISHED = ".unfinished"
 PROGRESS_FILE = "progress.json"
-BEST_FILE = "best.json"
+DCP_METADATA = ".metadata"
+"""What `torch.distributed.checkpoint` writes last."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,7 +44,10 @@ class Progress:
     num_worse: int = 0
     """Validations since the best one."""
     num_examples: int = 0
-    is_finished: bool = False
+    validated_step: int = -1
+    """Step of the last validation."""
+    order: dict[str, Any] = field(default_factory=dict)
+    """What decides which examples a batch number means."""
     lr_ratio: float = 1.0
     """Learning rates now over those of the configuration."""
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -88,11 +91,10 @@ class Checkpoints:
             ) from error
         if self._ranks.is_first:
             (unfinished / PROGRESS_FILE).write_text(json.dumps(asdict(progress)) + "\n")
-            shutil.rmtree(final, ignore_errors=True)
+            if final.exists():  # the same step, now at the end of its epoch
+                final.rename(final.with_name(f"{final.name}-old{UNFINISHED}"))
             unfinished.rename(final)
-            if progress.best_step == progress.step:
-                self._write_best(progress)
-            self._remove_old()
+            self._remove_old(progress.best_step)
         self._ranks.any(False)  # nobody goes on before the checkpoint has its name
         self.last_saved = time.time()
         return final
@@ -121,7 +123,7 @@ class Checkpoints:
         model.load_state_dict(state["model"])
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
-        return Progress(**json.loads((path / PROGRESS_FILE).read_text()))
+        return _read_progress(path)
 
     def last(self) -> Path | None:
         """The newest finished checkpoint; the same on all ranks."""
@@ -131,11 +133,11 @@ class Checkpoints:
         """The checkpoint that validated best, or the newest where none was validated."""
 
         def find() -> Path | None:
-            file = self._folder / BEST_FILE
-            if not file.is_file():
-                return self._newest()
-            step: int = json.loads(file.read_text())["step"]
-            return self._folder / f"{PREFIX}{step:08d}"
+            newest = self._newest()
+            if newest is None:
+                return None
+            best = self._folder / f"{PREFIX}{_read_progress(newest).best_step:08d}"
+            return best if best in self._finished() else newest
 
         return self._ranks.from_first(find)
 
@@ -143,24 +145,25 @@ class Checkpoints:
         return next(reversed(self._finished()), None)
 
     def _finished(self) -> list[Path]:
+        """Whole checkpoints, oldest first."""
         return sorted(
-            path for path in self._folder.glob(f"{PREFIX}*") if not path.name.endswith(UNFINISHED)
+            path
+            for path in self._folder.glob(f"{PREFIX}*")
+            if not path.name.endswith(UNFINISHED)
+            and (path / PROGRESS_FILE).is_file()
+            and (path / DCP_METADATA).is_file()
         )
 
-    def _write_best(self, progress: Progress) -> None:
-        record = {"step": progress.best_step, "score": progress.best_score}
-        draft = self._folder / f"{BEST_FILE}{UNFINISHED}"
-        draft.write_text(json.dumps(record) + "\n")
-        draft.rename(self._folder / BEST_FILE)
-
-    def _remove_old(self) -> None:
-        file = self._folder / BEST_FILE
-        best = json.loads(file.read_text())["step"] if file.is_file() else -1
+    def _remove_old(self, best_step: int) -> None:
         for path in self._finished()[: -self._keep]:
-            if path.name != f"{PREFIX}{best:08d}":
+            if path.name != f"{PREFIX}{best_step:08d}":
                 shutil.rmtree(path)
         for path in self._folder.glob(f"{PREFIX}*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
+
+
+def _read_progress(checkpoint: Path) -> Progress:
+    return Progress(**json.loads((checkpoint / PROGRESS_FILE).read_text()))
 
 
 def _first(error: dcp.api.CheckpointException) -> str:

@@ -1,14 +1,16 @@
 """Ranks: joining them, starting them on this machine, and what they agree on."""
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import FrameType
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,8 +24,8 @@ from service.logs import configure_logs
 
 Result = TypeVar("Result")
 
-GRACE_SECONDS = 30
-"""Time that torch's agent gives its ranks between asking them to stop and killing them."""
+ECHO_SECONDS: Final = 3.0
+"""A Ctrl-C that comes again within this time is the same one, passed on by somebody else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +62,19 @@ class Ranks:
         return [float(value) for value in total]
 
     def from_first(self, make: Callable[[], Result]) -> Result:
-        """Do something on the first rank and give its result to all."""
-        box = [make() if self.is_first else None]
+        """Do something on the first rank and give its result, or its error, to all."""
+        box: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                box[0] = make()
+            except (OSError, ValueError, ArithmeticError) as error:
+                box[1] = error
         if self.world_size > 1:
             dist.broadcast_object_list(box, src=0, group=self.control)
-        return box[0]  # type: ignore[return-value]  # filled on the first rank, sent to the rest
+        if box[1] is not None:
+            raise box[1]
+        result: Result = box[0]
+        return result
 
     def gather(self, value: Result) -> list[Result]:
         """Collect a value of every rank, in the order of ranks."""
@@ -130,6 +140,7 @@ def launch(entry: Callable[..., Result], *arguments: object, nproc: int, name: s
     """
     if nproc == 1 or "RANK" in os.environ:
         return _as_rank(entry, *arguments)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     threads = max(1, len(os.sched_getaffinity(0)) // nproc)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     config = LaunchConfig(
@@ -145,7 +156,7 @@ def launch(entry: Callable[..., Result], *arguments: object, nproc: int, name: s
         monitor_interval=0.2,
     )
     try:
-        results: dict[int, Result] = elastic_launch(config, _as_rank)(entry, *arguments)
+        results: dict[int, Result] = elastic_launch(config, _as_spawned_rank)(entry, *arguments)
     except ChildFailedError as error:
         raise _as_raised(error) from None
     except SignalException as error:
@@ -172,18 +183,29 @@ def _as_rank(entry: Callable[..., Result], *arguments: object) -> Result:
     return entry(*arguments)
 
 
+def _as_spawned_rank(entry: Callable[..., Result], *arguments: object) -> Result:
+    result = _as_rank(entry, *arguments)
+    stopped_by = getattr(result, "stopped_by", None)
+    if stopped_by:
+        # The agent is waiting for this process to end, and no longer for its result: without
+        # this, torch's wrapper waits for the agent until it kills us.
+        os._exit(128 + signal.Signals[stopped_by])
+    return result
+
+
+_KINDS: Final[tuple[type[Exception], ...]] = (ValueError, FloatingPointError, OSError)
+"""Errors that a command turns into one line, whichever rank has raised them."""
+
+
 def _as_raised(error: ChildFailedError) -> Exception:
     """The exception of the rank that failed first, as far as its message tells."""
     rank, failure = error.get_first_failure()
     record: object = failure.message  # what torch wrote into the rank's error file, or a line
     text = str(record["message"] if isinstance(record, dict) else record)
-    raisers: Mapping[str, Callable[[str], Exception]] = {
-        "FileNotFoundError": FileNotFoundError,
-        "PlanError": partial(PlanError, needed_bytes=0),
-        "ValueError": ValueError,
-        "OSError": OSError,
-        "FloatingPointError": FloatingPointError,
+    raisers: dict[str, Callable[[str], Exception]] = {
+        kind.__name__: kind for kind in [*_KINDS, *OSError.__subclasses__()]
     }
+    raisers["PlanError"] = partial(PlanError, needed_bytes=0)
     name, _, rest = text.partition(": ")
     if name in raisers:
         return raisers[name](rest)
@@ -195,13 +217,14 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._since = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Take note of signals instead of dying of them; a second Ctrl-C ends at once."""
+        """Take note of signals instead of dying of them; a later second Ctrl-C ends at once."""
         previous = {
             number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
         }
@@ -212,6 +235,9 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        # A terminal sends Ctrl-C to every process, and torch's agent sends it to its ranks again.
+        is_echo = time.monotonic() - self._since < ECHO_SECONDS
+        if self.signal is not None and number == signal.SIGINT and not is_echo:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal, self._since = signal.Signals(number), time.monotonic()

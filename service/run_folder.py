@@ -44,21 +44,42 @@ class RunFolder:
         """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
-    def prepare(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder, or refuse one that holds another run.
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a folder that holds another run, and flags that would delete what is needed.
 
         Raises:
-            ValueError: If the folder is in use and neither flag is given.
-            OSError: If it cannot be written.
+            ValueError: If the folder is in use and neither --resume nor --overwrite is given, is
+                no run's, or holds a plan that --overwrite would delete.
         """
-        if overwrite and (self.path / RUN_FILE).is_file():
-            shutil.rmtree(self.path)
-        if self.path.exists() and any(self.path.iterdir()) and not resume:
+        if not self.path.exists() or not any(self.path.iterdir()) or config.resume:
+            return
+        if not config.overwrite:
             raise ValueError(
                 f"{self.path} is not empty; give --resume to go on with the run in it, "
                 f"--overwrite to delete it, or another --output"
             )
+        if not (self.path / RUN_FILE).is_file() or "config" not in self.read_run():
+            raise ValueError(
+                f"{self.path} is not empty and holds no run, and --overwrite only deletes runs; "
+                f"give another --output"
+            )
+        for plan in (config.sizing, config.plan):
+            if plan is not None and plan.resolve().parent == self.path.resolve():
+                raise ValueError(
+                    f"{plan} lies in the run folder that --overwrite clears; copy it elsewhere, or "
+                    f"give another --output"
+                )
+
+    def make_ready(self, config: TrainConfig, *, last_step: int) -> None:
+        """Make the folder, and drop what an older run, or the steps after ``last_step``, left."""
         self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / RESULT_FILE).unlink(missing_ok=True)
+        if config.resume:
+            self._forget_metrics_after(last_step)
+            return
+        for name in (RUN_FILE, SIZING_FILE, SHARDING_FILE, METRICS_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_run(self, config: TrainConfig, facts: Mapping[str, object]) -> None:
         """Record what is about to be trained, and with what."""
@@ -97,9 +118,9 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Add a line to ``metrics.jsonl``."""
         with (self.path / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(_finite(record)) + "\n")
 
-    def forget_metrics_after(self, step: int) -> None:
+    def _forget_metrics_after(self, step: int) -> None:
         """Drop the lines that a resumed run will write again."""
         path = self.path / METRICS_FILE
         if not path.is_file():
@@ -107,13 +128,19 @@ class RunFolder:
         kept = []
         for line in path.read_text().splitlines():
             try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
+                record = json.loads(line)
             except ValueError:
                 continue  # the line that a killed run was writing
+            if record["step"] <= step and record["kind"] != "test":
+                kept.append(line)
         draft = path.with_suffix(".draft")
         draft.write_text("".join(f"{line}\n" for line in kept))
         draft.rename(path)
+
+
+def _finite(record: Mapping[str, object]) -> dict[str, object]:
+    """JSON has no NaN: null stands for it."""
+    return {name: None if value != value else value for name, value in record.items()}
 
 
 def file_sha256(path: Path) -> str:

@@ -179,7 +179,9 @@ def _with_product_layers(embeddings: FieldEmbeddings, work: Work) -> LocalTraine
     ]
     label_mean = work.info.splits["train"].label_mean
     task = TrainTask(layers, work.info.task, label_mean=label_mean)
-    return LocalTrainer(OnFeatures(task.network, task.constant), [_adam(dense)], bf16=work.bf16)
+    return LocalTrainer(
+        OnFeatures(task.network, float(task.constant)), [_adam(dense)], bf16=work.bf16
+    )
 
 
 def _adam(weights: Iterable[nn.Parameter]) -> Optimizer:

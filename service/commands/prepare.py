@@ -1,5 +1,6 @@
 """``mixdim prepare SOURCE INPUT... --output DATA``: raw logs in, a dataset folder out."""
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
             tyro.conf.OmitSubcommandPrefixes,
         ),
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as on Ctrl-C
     try:
         if isinstance(arguments.config.source, Synthetic) and arguments.config.source.raw:
             _write_raw(arguments.config, arguments.config.source, arguments.config.source.raw)

@@ -61,9 +61,11 @@ def main(argv: Sequence[str]) -> int:
     else:
         scores = "  ".join(f"{name} {value:.6g}" for name, value in result.scores.items())
         print(f"{result.split}: {scores}")
+        rate = f"{result.examples_per_second:,.0f} examples/s"
+        best = f"best at {result.best_step}" if result.best_step >= 0 else "never validated"
         print(
-            f"{result.steps} steps, best at {result.best_step}, "
-            f"{result.examples_per_second:,.0f} examples/s, run folder {config.output}"
+            f"{result.steps} steps, {best}, {rate if result.examples_per_second else 'none new'}, "
+            f"run folder {config.output}"
         )
     return 0
 

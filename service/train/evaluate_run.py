@@ -67,9 +67,10 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     sizing.check_against(info)
     with joined_ranks(config.device) as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
-        engine = build_engine(
-            replace(trained, batch_size=config.batch_size), info, sizing.plan, ranks
-        )
+        # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do.
+        frozen = replace(trained.optimizer, sparse="sgd")
+        placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
+        engine = build_engine(placed_anew, info, sizing.plan, ranks)
         checkpoints = Checkpoints(folder.checkpoints, ranks)
         path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
         if path is None:

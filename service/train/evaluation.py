@@ -40,7 +40,8 @@ class ClickScores:
     @property
     def headline(self) -> tuple[str, float]:
         """The figure that decides which epoch is best, larger is better."""
-        return "auc", self.auc
+        # Labels of one kind have no AUC.
+        return ("-log_loss", -self.log_loss) if math.isnan(self.auc) else ("auc", self.auc)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +72,9 @@ def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scor
         loader: The split to read; its order does not matter.
         ranks: The ranks that hold the model.
         task: What labels are.
+
+    Raises:
+        FloatingPointError: If a prediction is not a number.
     """
     was_training = model.training
     model.eval()
@@ -103,6 +107,11 @@ def score(
         task: What labels are.
     """
     num_rows = len(labels)
+    if not np.isfinite(predictions).all():
+        raise FloatingPointError(
+            "predictions are not numbers, so weights are not either; lower the learning rates, "
+            "delete checkpoints of the last steps, and go on with --resume"
+        )
     if task == "rating":
         lifetime = _lifetime([RecMetricEnum.MSE], predictions, labels)
         return RatingScores(mse=lifetime["mse"], rmse=lifetime["rmse"], num_rows=num_rows)

@@ -13,10 +13,10 @@ from models.layers.linear import set_matmul
 from service.checkpoint import Checkpoints, Progress
 from service.config import TrainConfig
 from service.data.batch import Batch
-from service.data.dataset import Split, read_dataset_info
+from service.data.dataset import DATASET_FILE, Split, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, StopRequest, joined_ranks
-from service.run_folder import RESULT_FILE, RunFolder
+from service.run_folder import RESULT_FILE, RunFolder, file_sha256
 from service.sizing import read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
@@ -66,8 +66,7 @@ class _Training:
     def __init__(self, config: TrainConfig, ranks: Ranks, stop: StopRequest) -> None:
         self.config, self.ranks, self.stop = config, ranks, stop
         self.folder = RunFolder(config.output)
-        if ranks.is_first:
-            self.folder.prepare(resume=config.resume, overwrite=config.overwrite)
+        ranks.from_first(lambda: self.folder.check(config))
         self.info = read_dataset_info(config.data)
         sizing = read_sizing(config.sizing)
         sizing.check_against(self.info)
@@ -93,9 +92,8 @@ class _Training:
         self.reporter = Reporter(
             config, self.folder, ranks, total_steps=min(steps, config.max_steps or steps)
         )
+        ranks.from_first(lambda: self.folder.make_ready(config, last_step=self.progress.step))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
-        if ranks.is_first:
-            self.folder.forget_metrics_after(self.progress.step)
 
     def run(self) -> TrainResult:
         """Train until the epochs are done, nothing improves, or somebody says stop."""
@@ -118,14 +116,12 @@ class _Training:
             progress.step += 1
             progress.batch += 1
             self.reporter.end_step(progress, loss, self.train_loader)
-            if self._must_stop():
-                return
             if _is_due(progress.step, config.validate_every) or progress.step == config.max_steps:
                 self._validate()
-                if self._is_done():
-                    return
             elif _is_due(progress.step, config.checkpoint_every):
                 self._save()
+            if self._is_done() or self._must_stop():
+                return
         progress.epoch += 1
         progress.batch = 0
         self._validate()
@@ -155,27 +151,31 @@ class _Training:
 
     def _validate(self) -> None:
         """Score the validation split, drop the learning rate if it got no better, checkpoint."""
-        progress = self.progress
-        self.reporter.flush(progress)
-        if self._has_rows("validation"):
-            scores = self._evaluate("validation")
-            self.reporter.scored(progress.step, progress.epoch, scores, "validation")
-            _, score = scores.headline
-            self.scheduler.step(score)
-            progress.scheduler = self.scheduler.state_dict()
-            progress.lr_ratio = self._groups()[-1]["lr"] / self.config.optimizer.dense_lr
-            if score > progress.best_score:
-                progress.best_score, progress.best_step = score, progress.step
-                progress.num_worse = 0
-            else:
-                progress.num_worse += 1
-        progress.is_finished = self._is_done()
+        self.reporter.flush(self.progress)
+        # An epoch may end on a step that was validated already; judging it twice would count as
+        # no improvement.
+        if self.progress.validated_step != self.progress.step and self._has_rows("validation"):
+            self._judge(self._evaluate("validation"))
         self._save()
+
+    def _judge(self, scores: Scores) -> None:
+        """Compare with the best validation so far."""
+        progress = self.progress
+        self.reporter.scored(progress.step, progress.epoch, scores, "validation")
+        _, score = scores.headline
+        self.scheduler.step(score)
+        progress.scheduler = self.scheduler.state_dict()
+        progress.lr_ratio = self._groups()[-1]["lr"] / self.config.optimizer.dense_lr
+        progress.validated_step = progress.step
+        progress.num_worse += 1
+        if score > progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            progress.num_worse = 0
 
     def _finish(self) -> TrainResult:
         """Score the best checkpoint on the test split."""
         best = self.checkpoints.best()
-        assert best is not None
+        assert best is not None  # the last validation has saved one
         loaded = self.checkpoints.load(self.model, None, best)
         split: Split = next(s for s in ("test", "validation", "train") if self._has_rows(s))
         scores = self._evaluate(split)
@@ -201,10 +201,25 @@ class _Training:
 
     def _resume(self) -> Progress:
         """Load the newest checkpoint where one is wanted and there."""
+        order = {
+            "seed": self.config.seed,
+            "shuffle": self.config.shuffle,
+            "global_batch_size": self.config.batch_size * self.ranks.world_size,
+            "data_sha256": file_sha256(self.config.data / DATASET_FILE),
+        }
         path = self.checkpoints.last() if self.config.resume else None
         if path is None:
-            return Progress()
+            return Progress(order=order)
         progress = self.checkpoints.load(self.model, self.optimizer, path)
+        changed = [name for name, value in order.items() if progress.order.get(name) != value]
+        if changed and progress.batch:
+            name = changed[0]
+            raise ValueError(
+                f"{path} is at batch {progress.batch} of an epoch with "
+                f"{name}={progress.order.get(name)}, this job has {order[name]}, which puts the "
+                f"examples in another order; resume with the same, or at an epoch's end"
+            )
+        progress.order = order
         if progress.scheduler:
             self.scheduler.load_state_dict(progress.scheduler)
         for group in self._groups():

@@ -55,7 +55,9 @@ def record_run(
         "training_bytes": {"planned": planned.training_bytes, "tables_by_rank": by_rank},
     }
     folder.write_run(config, facts)
-    shutil.copyfile(config.sizing, folder.path / SIZING_FILE)
+    copy = folder.path / SIZING_FILE
+    if config.sizing.resolve() != copy.resolve():
+        shutil.copyfile(config.sizing, copy)
     write_sharding(engine.placement, folder.path / SHARDING_FILE)
 
 

@@ -35,6 +35,8 @@ class TrainTask(nn.Module):
           predictions are probabilities or ratings, ``(B,)``.
     """
 
+    constant: Tensor
+
     def __init__(
         self, network: CtrModel, task: Task, *, label_mean: float, bf16_on: str | None = None
     ) -> None:
@@ -42,7 +44,9 @@ class TrainTask(nn.Module):
         self.network = network
         self.bf16_on = bf16_on
         self.is_click = task == "click"
-        self.constant = _log_odds(label_mean) if self.is_click else label_mean
+        # A buffer, so that a checkpoint keeps it: another dataset has another mean.
+        constant = _log_odds(label_mean) if self.is_click else label_mean
+        self.register_buffer("constant", torch.tensor(constant))
 
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput]:
         """Score a batch and compare it with its labels."""

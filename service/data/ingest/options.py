@@ -21,7 +21,7 @@ class PrepareConfig:
     source: Source
     """The form of the raw logs."""
 
-    output: Path = Path("dataset")
+    output: Path = Path("data")
     """Folder to make; it appears when everything in it is complete."""
 
     min_count: int = 2

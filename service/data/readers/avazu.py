@@ -64,9 +64,7 @@ def common_header(paths: tuple[Path, ...], delimiter: str) -> tuple[str, ...]:
     Raises:
         ValueError: If two files have different headers.
     """
-    headers = {
-        path: tuple(next(csv.reader([read_header(path)], delimiter=delimiter))) for path in paths
-    }
+    headers = {path: _header(path, delimiter) for path in paths}
     first = headers[paths[0]]
     for path, names in headers.items():
         if names != first:
@@ -75,6 +73,15 @@ def common_header(paths: tuple[Path, ...], delimiter: str) -> tuple[str, ...]:
                 f"{', '.join(first)}"
             )
     return first
+
+
+def _header(path: Path, delimiter: str) -> tuple[str, ...]:
+    try:
+        return tuple(next(csv.reader([read_header(path)], delimiter=delimiter)))
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}: its first line is no header ({error}); expected lines that end in LF or CRLF"
+        ) from error
 
 
 def hour_of_day(stamps: Strings) -> Strings:

@@ -53,6 +53,12 @@ class TableSchema:
         for name, value in {"delimiter": self.delimiter, "quote": self.quote}.items():
             if value and len(value.encode()) != 1:
                 raise ValueError(f"{name}={value!r}, expected one character")
+        roles = [self.label, *self.dense, *self.categorical, *self.lists]
+        if twice := sorted({column for column in roles if roles.count(column) > 1}):
+            raise ValueError(
+                f"columns {', '.join(twice)} play several parts among label, dense, categorical "
+                f"and lists; give every column one (a label among the categories would leak)"
+            )
         for column, separator in self.lists.items():
             if not separator:
                 raise ValueError(f"lists.{column}='', expected the text between two values")
@@ -75,6 +81,10 @@ class TableSchema:
         """
         layout = self.layout()
         named = [self.label, *layout.dense, *layout.fields, *([self.time] if self.time else [])]
+        if twice := sorted({name for name in named if present.count(name) > 1}):
+            raise ValueError(
+                f"{path} has several columns named {', '.join(twice)}; give each its own name"
+            )
         if missing := [name for name in named if name not in present]:
             raise ValueError(
                 f"{path} has no column {', '.join(map(repr, missing))}; its columns are: "

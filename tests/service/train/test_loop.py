@@ -3,11 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.networks import DeepFMNetwork, DLRMNetwork, MFNetwork
 from service.commands.plan import main as plan_main
 from service.config import OptimizerConfig, TrainConfig
+from service.data.dataset import read_dataset_info, write_dataset_info
 from service.distributed import launch
 from service.run_folder import RunFolder
 from service.sharding_file import read_sharding
@@ -178,3 +182,31 @@ def test_a_plan_made_beforehand_is_the_plan_of_the_run(tmp_path):
     assert {table.sharding_type for table in used.tables} == {"row_wise"}
     with pytest.raises(ValueError, match="places tables on 2 ranks, this job has 1"):
         launch(train, replace(config, output=tmp_path / "one"), nproc=1, name="one")
+
+
+def test_a_step_is_validated_once_even_where_an_epoch_ends(tmp_path):
+    config = make_run(tmp_path, epochs=3, patience=1, batch_size=125, validate_every=32)
+    result = launch(train, config, nproc=1, name="once")
+    assert [line["step"] for line in lines_of(config, "validation")] == [32, 64, 96]
+    assert result.steps == 96
+
+
+def test_predictions_do_not_depend_on_the_mean_label_of_the_data_evaluated(tmp_path):
+    config = make_run(tmp_path)
+    result = launch(train, config, nproc=1, name="train")
+    info = read_dataset_info(config.data)
+    train_split = replace(info.splits["train"], label_mean=0.05)
+    write_dataset_info(replace(info, splits={**info.splits, "train": train_split}), config.data)
+    again = launch(evaluate_run, EvaluateConfig(run=config.output), nproc=1, name="again")
+    assert again.scores == result.scores
+
+
+def test_validation_labels_of_one_kind_are_judged_by_log_loss(tmp_path):
+    config = make_run(tmp_path, epochs=2)
+    for part in (config.data / "validation").glob("*"):
+        table = pq.read_table(part)
+        ones = pa.array(np.ones(len(table), np.float32))
+        pq.write_table(table.set_column(0, "label", ones), part, use_dictionary=False)
+    result = launch(train, config, nproc=1, name="ones")
+    assert result.best_step > 0
+    assert [line["auc"] for line in lines_of(config, "validation")] == [None, None]

@@ -12,23 +12,24 @@ from pathlib import Path
 import pytest
 
 from models.networks import DLRMNetwork
-from service.config import TrainConfig
+from service.config import OptimizerConfig, TrainConfig
 from service.distributed import launch
 from service.train.loop import train
+from service.train.report import Reporter
 from tests.service.train.runs import make_run, sharded
 
 ROOT = Path(__file__).parents[3]
 TIMES = {"examples_per_second", "loader_wait_ratio"}
 
 
-def command(config: TrainConfig, *flags: str) -> list[str]:
+def command(config: TrainConfig, *flags: str, every: int = 7) -> list[str]:
     """The command line of a configuration of `make_run`."""
     return [
         *(sys.executable, "-m", "service", "train", "smoke", "--json"),
         *("--data", str(config.data), "--sizing", str(config.sizing)),
         *("--output", str(config.output), "--batch-size", str(config.batch_size)),
         *("--epochs", "2", "--max-steps", "0", "--matmul", "mkl", "--nproc", str(config.nproc)),
-        *("--log-every", "5", "--checkpoint-every", "7", *flags),
+        *("--log-every", "5", "--checkpoint-every", str(every), *flags),
     ]
 
 
@@ -82,20 +83,56 @@ def test_sigkill_and_resume_give_the_metrics_of_an_undisturbed_run(nproc, tmp_pa
 @pytest.mark.dist
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("nproc", [1, 2])
-def test_a_signal_ends_in_a_checkpoint_that_resumes(number, nproc, tmp_path):
+def test_a_signal_ends_soon_and_in_a_checkpoint(number, nproc, tmp_path):
     config = make_run(tmp_path, nproc=nproc, batch_size=4)
-    process = started(command(config))
+    process = started(command(config, every=0))
     log = ""
     while "step 10/" not in log:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert line, log
         log += line
+    # A terminal sends Ctrl-C to all processes; a scheduler sends SIGTERM to the first.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=25)
     assert process.returncode == 128 + number, log + rest
     assert "go on with --resume" in rest
-    assert list((config.output / "checkpoints").glob("step-*"))
+    assert "Traceback" not in rest
+    assert list((config.output / "checkpoints").glob("step-????????/.metadata"))
+
+
+def test_a_signal_on_a_validation_step_does_not_skip_the_validation(tmp_path, monkeypatch):
+    config = make_run(tmp_path, max_steps=20, validate_every=10)
+
+    class Interrupted(Reporter):
+        def end_step(self, progress, loss, loader):
+            super().end_step(progress, loss, loader)
+            if progress.step == 10:
+                signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.train.loop.Reporter", Interrupted)
+        assert launch(train, config, nproc=1, name="stopped").stopped_by == "SIGTERM"
+    launch(train, replace(config, resume=True), nproc=1, name="again")
+    validated = [line["step"] for line in metrics_of(config.output) if line["kind"] == "validation"]
+    assert validated == [10, 20]
+
+
+def test_a_torn_checkpoint_is_passed_over(tmp_path):
+    config = make_run(tmp_path, max_steps=20, checkpoint_every=8)
+    expected = launch(train, config, nproc=1, name="whole")
+    newest = config.output / "checkpoints" / "step-00000020"
+    (newest / ".metadata").unlink()
+    again = launch(train, replace(config, resume=True), nproc=1, name="again")
+    assert again.scores == expected.scores
+
+
+def test_another_order_of_examples_is_refused_within_an_epoch(tmp_path):
+    config = make_run(tmp_path, max_steps=10)
+    launch(train, config, nproc=1, name="first")
+    other = replace(config, resume=True, max_steps=20, batch_size=256)
+    with pytest.raises(ValueError, match="global_batch_size=128, this job has 256"):
+        launch(train, other, nproc=1, name="other")
 
 
 def test_resuming_a_finished_run_trains_nothing_and_scores_the_same(tmp_path):
@@ -135,9 +172,35 @@ def test_a_folder_in_use_is_refused_by_name(tmp_path):
         launch(train, config, nproc=1, name="second")
 
 
+def test_overwrite_deletes_a_run_and_nothing_else(tmp_path):
+    config = make_run(tmp_path, max_steps=4)
+    launch(train, config, nproc=1, name="first")
+    (config.output / "notes.txt").write_text("mine")
+    launch(train, replace(config, max_steps=2, overwrite=True), nproc=1, name="second")
+    assert (config.output / "notes.txt").read_text() == "mine"
+    assert [path.name for path in (config.output / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_overwrite_spares_what_it_cannot_replace(tmp_path):
+    config = make_run(tmp_path, max_steps=2)
+    launch(train, config, nproc=1, name="first")
+    own = replace(config, sizing=config.output / "sizing.json", overwrite=True)
+    with pytest.raises(ValueError, match="lies in the run folder that --overwrite clears"):
+        launch(train, own, nproc=1, name="own")
+    faulty = replace(config, overwrite=True, optimizer=OptimizerConfig(sparse="adam"))
+    with pytest.raises(ValueError, match="FBGEMM has no such kernel"):
+        launch(train, faulty, nproc=1, name="faulty")
+    assert (config.output / "result.json").exists()
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "precious").touch()
+    with pytest.raises(ValueError, match="holds no run, and --overwrite only deletes runs"):
+        launch(train, replace(config, output=foreign, overwrite=True), nproc=1, name="foreign")
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     config = make_run(tmp_path, network=DLRMNetwork(bottom=(8,), top=(8,)))
     wild = replace(config, optimizer=replace(config.optimizer, sparse="sgd", sparse_lr=1e30))
     with pytest.raises(FloatingPointError, match=r"not a number since step .* lower --optimizer"):
         launch(train, wild, nproc=1, name="wild")
-    assert not (config.output / "checkpoints" / "best.json").exists()
+    assert not list((config.output / "checkpoints").glob("step-*"))
