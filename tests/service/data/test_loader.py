@@ -76,6 +76,12 @@ def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(dataset):
     assert sorted(first) == sorted(second) == sorted(repr_of(loader_of(dataset).batches()))
 
 
+def test_epochs_differ_in_the_order_of_row_groups_too(dataset):
+    loader = loader_of(dataset, batch_size=64, seed=1)  # a row group is a batch
+    first, second = (repr_of([next(loader.batches(epoch))]) for epoch in (0, 1))
+    assert not set(first) & set(second)
+
+
 def repr_of(batches):
     return [repr(row) for row in rows_of(batches)]
 

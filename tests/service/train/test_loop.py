@@ -75,6 +75,17 @@ def test_rates_drop_and_training_stops_when_nothing_improves(tmp_path):
     assert progress["lr_ratio"] == 0.5**3
 
 
+def test_a_resumed_run_drops_its_rates_and_stops_where_an_undisturbed_one_does(tmp_path):
+    frozen = OptimizerConfig(sparse="sgd", sparse_lr=1e-30, dense_lr=1e-30, plateau_factor=0.5)
+    config = make_run(tmp_path, epochs=3, patience=3, optimizer=frozen)
+    launch(train, config, nproc=1, name="begin")
+    more = replace(config, epochs=9, resume=True)
+    result = launch(train, more, nproc=1, name="go-on")
+    progress = json.loads((config.output / "checkpoints/step-00000128/progress.json").read_text())
+    assert (result.steps, result.best_step) == (4 * 32, 32)
+    assert progress["lr_ratio"] == 0.5**3
+
+
 def test_a_dropped_rate_reaches_tables_and_dense_layers(tmp_path):
     """After a drop by 1e-9 nothing moves any more, so all later scores are the same."""
     config = make_run(
@@ -116,7 +127,7 @@ def test_evaluate_gives_the_scores_of_the_run_on_any_number_of_ranks(tmp_path):
 
 def test_a_run_records_what_it_was(tmp_path):
     config = make_run(tmp_path, max_steps=3)
-    launch(train, config, nproc=1, name="record")
+    assert launch(train, config, nproc=1, name="record").best_step == 3
     record = RunFolder(config.output).read_run()
     assert RunFolder(config.output).read_config() == config
     assert record["versions"]["torchrec"] == "1.8.0"
