@@ -1,9 +1,8 @@
 """From a placement to TorchRec's own plan and sharders, for `DistributedModelParallel`."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.distributed._shard.metadata import ShardMetadata
 from torchrec.distributed.embedding_types import EmbeddingComputeKernel
@@ -87,27 +86,6 @@ def plan_module(
         optimizer=optimizer,
     )
     return to_plan(placement, module)
-
-
-def plan_tables(
-    configs: Sequence[EmbeddingBagConfig],
-    cluster: Cluster,
-    batch_size: int,
-    config: ShardingConfig,
-    *,
-    pooling_factors: Mapping[str, float] | None = None,
-    optimizer: SparseOptimizer = "rowwise_adagrad",
-) -> ShardingPlan:
-    """Plan one collection that is a model by itself: `plan_module` of its configs."""
-    collection = EmbeddingBagCollection(tables=list(configs), device=torch.device("meta"))
-    return plan_module(
-        collection,
-        cluster,
-        batch_size,
-        config,
-        pooling_factors=pooling_factors,
-        optimizer=optimizer,
-    )
 
 
 def to_plan(placement: Placement, module: nn.Module) -> ShardingPlan:

@@ -8,7 +8,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig
 from models.tables import PlanError
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingConfig
-from sharding.planner import place_module, plan_module, plan_tables, to_plan
+from sharding.planner import place_module, plan_module, to_plan
 
 CLUSTER = Cluster(num_ranks=2, ranks_per_host=2, ddr_bytes=1_000_000, reserve_ratio=0)
 CONFIG = ShardingConfig(
@@ -51,7 +51,7 @@ def test_plans_name_the_module_and_every_shard() -> None:
 def test_gpus_of_every_host_are_numbered_from_zero() -> None:
     cluster = Cluster(num_ranks=4, ranks_per_host=2, device="cuda", hbm_bytes=1_000_000)
     config = ShardingConfig(types=("row_wise",))
-    plan = plan_tables(configs(a=(8, 4)), cluster, 8, config).plan[""]
+    plan = plan_module(model(configs(a=(8, 4))), cluster, 8, config).plan["embeddings"]
     devices = [str(shard.placement) for shard in plan["a"].sharding_spec.shards]
     assert devices == ["rank:0/cuda:0", "rank:1/cuda:1", "rank:2/cuda:0", "rank:3/cuda:1"]
 
