@@ -1,29 +1,41 @@
 """The seam every network stands behind."""
 
-# Shapes:  B batch, I dense inputs
+# Shapes:  B batch, I dense inputs, F fields, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
+from models.tables import Join
 
 
 class CtrModel(nn.Module, ABC):
     """A network from dense inputs and categorical features to one logit an example.
 
     Args:
-        embeddings: Turns features into ``(B, F, D)``; the model does not care how.
+        embeddings: Turns features into ``(B, sum of D_f)``; the model does not care how.
         num_dense: ``I``; 0 for data without dense columns.
+
+    Raises:
+        ValueError: If the model needs equally wide fields and the embeddings are not.
     """
+
+    join: ClassVar[Join] = "project"
+    """Whether the fields must be equally wide."""
 
     def __init__(self, embeddings: FieldEmbeddings, num_dense: int) -> None:
         super().__init__()
+        if self.join == "project" and len(set(embeddings.field_dims)) > 1:
+            raise ValueError(
+                f"{type(self).__name__} needs equally wide fields, the embeddings' widths are "
+                f"{sorted(set(embeddings.field_dims))}; build them with join='project'"
+            )
         self.embeddings = embeddings
         self.num_dense = num_dense
 
-    @abstractmethod
     def forward(self, dense: Tensor, features: KeyedJaggedTensor) -> Tensor:
         """Score a batch.
 
@@ -31,3 +43,17 @@ class CtrModel(nn.Module, ABC):
             - Input: ``dense`` ``(B, I)``; ``features`` of batch size ``B``.
             - Output: logits ``(B,)``; for rating data the rating itself.
         """
+        return self.score(dense, self.embeddings(features))
+
+    @abstractmethod
+    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+        """Score a batch whose fields are looked up.
+
+        Shape:
+            - Input: ``dense`` ``(B, I)``; ``fields`` ``(B, sum of D_f)``, side by side.
+            - Output: ``(B,)``.
+        """
+
+    def stacked(self, fields: Tensor) -> Tensor:
+        """Fields of equal width as ``(B, F, D)``; costs nothing."""
+        return fields.view(-1, len(self.embeddings.field_names), self.embeddings.out_dim)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
@@ -20,7 +19,7 @@ class DeepFM(CtrModel):
     separate table of width 1 is beyond fused kernels, and would be bytes outside of the plan.
 
     Args:
-        embeddings: Turns features into ``(B, F, D)``.
+        embeddings: Turns features into fields ``D`` wide.
         num_dense: ``I``; dense inputs enter the first-order terms and the deep part.
         hidden: Hidden layers of the deep part.
 
@@ -41,12 +40,11 @@ class DeepFM(CtrModel):
         self.first_order = nn.Linear(num_inputs, 1)
         self.deep = MLP(num_inputs, [*hidden, 1])
 
-    def forward(self, dense: Tensor, features: KeyedJaggedTensor) -> Tensor:
+    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""
-        fields = self.embeddings(features)  # (B, F, D)
-        inputs = torch.cat([fields.flatten(1), dense], dim=1)
+        inputs = torch.cat([fields, dense], dim=1)
         linear = self.first_order(inputs) + self.deep(inputs)  # (B, 1)
-        logits: Tensor = linear.squeeze(1) + pairwise_interactions(fields)
+        logits: Tensor = linear.squeeze(1) + pairwise_interactions(self.stacked(fields))
         return logits
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
@@ -22,7 +21,7 @@ class DLRM(CtrModel):
     first-order terms. The top MLP sees that vector and the ``N (N - 1) / 2`` dots.
 
     Args:
-        embeddings: Turns features into ``(B, F, D)``.
+        embeddings: Turns features into fields ``D`` wide.
         num_dense: ``I``.
         bottom: Hidden layers before the dense vector.
         top: Hidden layers before the logit.
@@ -51,11 +50,11 @@ class DLRM(CtrModel):
         self.interaction = PairwiseDots(num_vectors)
         self.top = MLP(width + num_vectors * (num_vectors - 1) // 2, [*top, 1])
 
-    def forward(self, dense: Tensor, features: KeyedJaggedTensor) -> Tensor:
+    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""
-        fields = self.embeddings(features)  # (B, F, D)
         dense_vector = self.dense_vector(dense)  # (B, D)
-        dots = self.interaction(torch.cat([dense_vector.unsqueeze(1), fields], dim=1))
+        vectors = torch.cat([dense_vector.unsqueeze(1), self.stacked(fields)], dim=1)
+        dots = self.interaction(vectors)
         logits: Tensor = self.top(torch.cat([dense_vector, dots], dim=1)).squeeze(1)
         return logits
 

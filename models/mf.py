@@ -3,7 +3,6 @@
 # Shapes:  B batch, D out_dim
 
 from torch import Tensor, nn
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
@@ -16,7 +15,7 @@ class MF(CtrModel):
     its columns and no bytes lie outside of the plan.
 
     Args:
-        embeddings: Turns features into ``(B, 2, D)``.
+        embeddings: Turns features into two fields ``D`` wide.
         num_dense: Ignored; factorization has no dense inputs.
 
     Raises:
@@ -35,10 +34,9 @@ class MF(CtrModel):
             )
         self.biases = nn.Linear(2 * embeddings.out_dim, 1)
 
-    def forward(self, dense: Tensor, features: KeyedJaggedTensor) -> Tensor:  # noqa: ARG002
+    def score(self, dense: Tensor, fields: Tensor) -> Tensor:  # noqa: ARG002
         """Score a batch."""
-        fields = self.embeddings(features)  # (B, 2, D)
-        biases = self.biases(fields.flatten(1)).squeeze(1)
-        first, second = fields.unbind(1)
+        biases = self.biases(fields).squeeze(1)
+        first, second = self.stacked(fields).unbind(1)
         logits: Tensor = biases + (first * second).sum(dim=1)
         return logits

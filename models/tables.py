@@ -8,15 +8,22 @@ This file is free of torch, so that the command line answers at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam"]
-"""Optimizers that FBGEMM applies to tables inside the backward pass."""
+SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam", "amsgrad"]
+"""Optimizers of tables. FBGEMM applies them inside the backward pass, except for amsgrad anywhere
+and adam on CPUs: their tables are dense parameters, a copy on every rank."""
+
+Join = Literal["project", "concatenate"]
+"""How a model brings its fields together: all projected to one width, which interactions need, or
+side by side, each as wide as its table."""
 
 FLOAT_BYTES = 4
 WIDTH_STEP = 4
 """FBGEMM's fused kernels take widths that are multiples of this, column shards included."""
+PACKED_DIMS = (1, 2)
+"""Widths below `WIDTH_STEP` that kernels can have all the same, see `Table.stored`."""
 
 
 class PlanError(ValueError):
@@ -65,16 +72,25 @@ class Block:
     """Rows."""
 
     embedding_dim: int
-    """Used width; a multiple of 4 where fused kernels train it."""
+    """Used width; 1, 2 or a multiple of 4 where fused kernels train it."""
 
     asked_dim: float
     """Width that the rule asked for, before rounding, cap and budget."""
 
+    hashed_ids: int = 0
+    """Ids that the block covers beyond its rows: all its ids share rows by ``position % rows``.
+    A block of one row is a frequency threshold: its ids are one value, "rare"."""
+
     def __post_init__(self) -> None:
-        for name in ("num_embeddings", "embedding_dim"):
+        for name, least in (("num_embeddings", 1), ("embedding_dim", 1), ("hashed_ids", 0)):
             value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"block: {name}={value}, expected at least 1")
+            if value < least:
+                raise ValueError(f"block: {name}={value}, expected at least {least}")
+
+    @property
+    def num_ids(self) -> int:
+        """Ids that the block covers."""
+        return self.num_embeddings + self.hashed_ids
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +103,35 @@ class Table:
     field: str
     num_embeddings: int
     embedding_dim: int
-    first_row: int
-    """Id of the field that is row 0 of this table."""
+    first_id: int = 0
+    """Lowest id of the field that this table covers; id ``i`` has row ``i - first_id``."""
+    hashed_ids: int = 0
+    """Ids that it covers beyond its rows; rows are then ``(i - first_id) % num_embeddings``."""
+
+    @property
+    def num_ids(self) -> int:
+        """Ids that the table covers."""
+        return self.num_embeddings + self.hashed_ids
+
+    @property
+    def packing(self) -> int:
+        """Rows that share one stored row: 4 of width 1, 2 of width 2, otherwise 1."""
+        return WIDTH_STEP // self.embedding_dim if self.embedding_dim in PACKED_DIMS else 1
+
+    @property
+    def stored(self) -> "Table":
+        """The table as kernels hold it, which is what is allocated, sharded and checkpointed.
+
+        A packed table is the matrix of its rows, read on in rows of 4: row ``r`` is in stored row
+        ``r // packing``, at column ``r % packing * embedding_dim``. Other tables are as they are.
+        """
+        if self.packing == 1:
+            return self
+        return replace(
+            self,
+            num_embeddings=-(-self.num_embeddings // self.packing),
+            embedding_dim=WIDTH_STEP,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +143,9 @@ class SizingPlan:
 
     out_dim: int
     """``D``: width of every field after projection."""
+
+    join: Join = "project"
+    """How the model that the plan is for brings fields together; decides what projections cost."""
 
     scheme: Mapping[str, object] = field(default_factory=dict)
     """The scheme's own parameters, for the record."""
@@ -121,16 +167,23 @@ class SizingPlan:
     def tables(self) -> Iterator[Table]:
         """Every block of every field as a named table, in the order of the fields."""
         for name, blocks in self.fields.items():
-            first_row = 0
+            first_id = 0
             for index, block in enumerate(blocks):
                 yield Table(
                     name=name if len(blocks) == 1 else f"{name}/{index}",
                     field=name,
                     num_embeddings=block.num_embeddings,
                     embedding_dim=block.embedding_dim,
-                    first_row=first_row,
+                    first_id=first_id,
+                    hashed_ids=block.hashed_ids,
                 )
-                first_row += block.num_embeddings
+                first_id += block.num_ids
+
+    def target_dim(self, table: Table) -> int:
+        """Width that a table's vectors have behind its projection."""
+        if self.join == "project":
+            return self.out_dim
+        return max(block.embedding_dim for block in self.fields[table.field])
 
     @classmethod
     def one_block_each(

@@ -17,7 +17,7 @@ GIB: Final = 2**30
 class Cluster:
     """Equal ranks on equal hosts.
 
-    Bandwidths only rank one placement against another; memory decides what fits.
+    Speeds only rank one placement against another; memory decides what fits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -43,20 +43,32 @@ class Cluster:
     memory_bytes_per_second: float = 20e9
     """Bandwidth of the memory the tables live in, one rank."""
 
+    lookup_seconds: float = 0.0
+    """Seconds of an id's forward, backward and update besides its row's bytes, at any width."""
+
+    miss_seconds: float = 0.0
+    """Seconds that an id takes longer where its row is not in a cache."""
+
+    cache_bytes: int = 0
+    """Part of a table that stays in a cache; the rest is missed. 0: every lookup misses."""
+
+    call_seconds: float = 0.0
+    """Seconds of a rank's step that no table causes: starting the lookup and its backward pass."""
+
     intra_host_bytes_per_second: float = 2e9
     """Bandwidth between two ranks of a host, one direction."""
 
     inter_host_bytes_per_second: float = 1.25e9
     """Bandwidth of a rank to other hosts, one direction."""
 
+    source: str = "described, not measured"
+    """Where the speeds are from, for whoever reads a prediction."""
+
     def __post_init__(self) -> None:
         for name in ("num_ranks", "ranks_per_host"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"cluster: {name}={value}, expected at least 1")
-        for name in ("memory", "intra_host", "inter_host"):
-            field = f"{name}_bytes_per_second"
-            if not (value := getattr(self, field)) > 0:
-                raise ValueError(f"cluster: {field}={value}, expected a positive number")
+        self._check_speeds()
         if not 0 <= self.reserve_ratio < 1:
             raise ValueError(
                 f"cluster: reserve_ratio={self.reserve_ratio}, expected in [0, 1); try 0.15"
@@ -72,6 +84,15 @@ class Cluster:
                 f"cluster: num_ranks={self.num_ranks} does not fill hosts of "
                 f"ranks_per_host={self.ranks_per_host}; use a multiple"
             )
+
+    def _check_speeds(self) -> None:
+        for name in ("memory", "intra_host", "inter_host"):
+            field = f"{name}_bytes_per_second"
+            if not (value := getattr(self, field)) > 0:
+                raise ValueError(f"cluster: {field}={value}, expected a positive number")
+        for field in ("lookup_seconds", "miss_seconds", "cache_bytes", "call_seconds"):
+            if not (value := getattr(self, field)) >= 0:
+                raise ValueError(f"cluster: {field}={value}, expected 0 or more")
 
     @property
     def local_size(self) -> int:
@@ -117,6 +138,7 @@ def local(num_ranks: int = 1, device: Literal["cpu", "cuda"] = "cpu") -> Cluster
         device=device,
         hbm_bytes=hbm_bytes,
         ddr_bytes=host_bytes // num_ranks,
+        source="a guess; `mixdim bench lookup --write-cluster FILE` measures this machine",
     )
 
 
@@ -130,6 +152,7 @@ def _gpus(hbm_gib: int, memory: float, nvlink: float, network: float) -> Callabl
         memory_bytes_per_second=memory,
         intra_host_bytes_per_second=nvlink,
         inter_host_bytes_per_second=network,
+        source="data sheet, not measured",
     )
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from models.sizing.budget import BYTE_COST
-from models.tables import FLOAT_BYTES, SparseOptimizer, Table
+from models.tables import FLOAT_BYTES, SparseOptimizer
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingType
 
 ID_BYTES: Final = 8
 
-_TABLE_PASSES: Final = 3
+TABLE_PASSES: Final = 3
 """Times a looked-up row crosses memory: read forward; read and written by the optimizer."""
 
 
@@ -65,27 +65,60 @@ def sent_bytes(
     return batch_size * (cluster.num_ranks - 1) * num_columns * FLOAT_BYTES
 
 
+class Shaped(Protocol):
+    """A table, or its placement: what a cost must know of it."""
+
+    @property
+    def name(self) -> str:
+        """Name that pooling factors are given by."""
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the whole table."""
+
+
 def shard_seconds(
-    table: Table,
+    table: Shaped,
     size: tuple[int, int],
     sharding_type: ShardingType,
     cluster: Cluster,
     workload: Workload,
-) -> float:
+) -> tuple[float, float]:
     """Seconds that a shard of ``size`` rows x columns adds to its rank's step.
 
-    Bandwidth alone: good for ranking one placement against another, not for promises.
+    Good for ranking one placement against another; how far they are from the truth on a measured
+    machine is in ``docs/sharding.md``.
+
+    Returns:
+        Seconds of lookup and update, and seconds of exchange with other ranks.
     """
     num_rows, num_columns = size
-    batch_size = workload.batch_size
     pooling_factor = workload.pooling_factors.get(table.name, 1.0)
-    examples = batch_size * (1 if sharding_type == "data_parallel" else cluster.num_ranks)
+    is_copy = sharding_type == "data_parallel"
+    examples = workload.batch_size * (1 if is_copy else cluster.num_ranks)
     num_ids = examples * pooling_factor * num_rows / table.num_embeddings
-    rows_moved = _TABLE_PASSES * num_ids * num_columns * FLOAT_BYTES
-    if sharding_type == "data_parallel":  # all-reduce of the dense gradient
-        crossing = 2 * weight_bytes(num_rows, num_columns) * (1 - 1 / cluster.num_ranks)
+    held = shard_bytes(num_rows, num_columns, sharding_type, workload.optimizer)
+    away = 1 - 1 / cluster.num_ranks
+    lookup = num_ids * seconds_per_id(num_columns, held, cluster)
+    if is_copy:  # a dense optimizer reads and writes all rows; all-reduce of their gradient
+        lookup += 2 * held / cluster.memory_bytes_per_second
+        crossing = 2 * weight_bytes(num_rows, num_columns) * away
     else:  # pooled vectors forward, their gradients backward, ids once
-        away = 1 - 1 / cluster.num_ranks
-        pooled = sent_bytes(num_columns, sharding_type, cluster, batch_size)
+        pooled = sent_bytes(num_columns, sharding_type, cluster, workload.batch_size)
         crossing = 2 * pooled + num_ids * ID_BYTES * away
-    return rows_moved / cluster.memory_bytes_per_second + crossing / cluster.link_bytes_per_second
+    return lookup, crossing / cluster.link_bytes_per_second
+
+
+def seconds_per_id(num_columns: int, held_bytes: int, cluster: Cluster) -> float:
+    """Seconds of one id's forward, backward and update in a table of ``held_bytes``.
+
+    An id costs a fixed time, more where its row comes from memory, and the time of its bytes:
+    narrowing a table from 32 to 4 columns saves 7/8 of a row's bytes, not of its time.
+    """
+    miss_ratio = max(0.0, 1 - cluster.cache_bytes / held_bytes) if held_bytes else 0.0
+    moved = TABLE_PASSES * num_columns * FLOAT_BYTES
+    return (
+        cluster.lookup_seconds
+        + miss_ratio * cluster.miss_seconds
+        + moved / cluster.memory_bytes_per_second
+    )

@@ -11,138 +11,170 @@ Ties are broken by names and ranks only: every rank that computes a plan compute
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.tables import Table
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingConfig, ShardingType
 from sharding.cost import Workload, shard_bytes, shard_seconds
-from sharding.placement import Placement, Shard, TablePlacement, can_cut, cut, homes
+from sharding.placement import (
+    Placement,
+    TablePlacement,
+    can_cut,
+    cut,
+    home_size,
+    shard_sizes,
+)
 
 _NANOSECOND = 1e-9
 
+Amounts = NDArray[np.int64]
+"""Bytes or nanoseconds, a number a shard or a rank."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Option:
-    """One way to cut one table, with its price."""
+    """One way to cut one table, with its price: two numbers a shard, however many ranks."""
 
     table: Table
     sharding_type: ShardingType
-    shards: tuple[Shard, ...]
-    bytes: tuple[int, ...]
-    nanoseconds: tuple[int, ...]
+    bytes: Amounts
+    nanoseconds: Amounts
 
 
-def pack(
-    tables: Sequence[Table], cluster: Cluster, config: ShardingConfig, workload: Workload
-) -> Placement | None:
-    """Give every shard of every table a rank; None where memory does not suffice."""
-    free_bytes = cluster.table_bytes(config.kernel) - workload.dense_bytes
-    options = {
-        table.name: [
-            _option(table, sharding_type, cluster, config, workload)
-            for sharding_type in _types(table, cluster, config)
-        ]
-        for table in tables
-    }
-    chosen: dict[str, int] = {}
-    for name, ways in options.items():
-        fitting = (index for index, way in enumerate(ways) if max(way.bytes) <= free_bytes)
-        if (first := next(fitting, None)) is None:
-            return None
-        chosen[name] = first
-    num_to_cut = 1
-    while True:
-        picked = [options[table.name][chosen[table.name]] for table in tables]
-        if ranks := _assign(picked, cluster, free_bytes):
-            return _placement(picked, ranks, cluster, config)
-        divisible = [o for o in picked if chosen[o.table.name] + 1 < len(options[o.table.name])]
-        if not divisible:
-            return None
-        divisible.sort(key=lambda option: (-max(option.bytes), option.table.name))
-        for option in divisible[:num_to_cut]:
-            chosen[option.table.name] += 1
-        num_to_cut *= 2  # a thousand tables must not mean a thousand attempts
+class Packer:
+    """Places one set of tables, for any memory and any number of ranks of one kind of cluster.
 
+    Args:
+        tables: Tables with names of their own.
+        config: Allowed ways of cutting.
+        workload: How the tables are used.
+    """
 
-def _types(table: Table, cluster: Cluster, config: ShardingConfig) -> Sequence[ShardingType]:
-    """Ways to cut a table; whole where it has too few rows for those that are allowed."""
-    allowed = config.types_of(table.name)
-    return [name for name in allowed if can_cut(table, name, cluster)] or ["table_wise"]
+    def __init__(
+        self, tables: Sequence[Table], config: ShardingConfig, workload: Workload
+    ) -> None:
+        self.tables = tables
+        self.config = config
+        self.workload = workload
 
+    def place(self, cluster: Cluster) -> Placement | None:
+        """Give every shard of every table a rank; None where memory does not suffice."""
+        found = self._search(cluster)
+        return _placement(*found, cluster, self.config) if found else None
 
-def _option(
-    table: Table,
-    sharding_type: ShardingType,
-    cluster: Cluster,
-    config: ShardingConfig,
-    workload: Workload,
-) -> _Option:
-    shards = tuple(cut(table, sharding_type, cluster, config.min_partition))
-    seconds = {
-        size: shard_seconds(table, size, sharding_type, cluster, workload)
-        for size in {shard.size for shard in shards}
-    }
-    return _Option(
-        table=table,
-        sharding_type=sharding_type,
-        shards=shards,
-        bytes=tuple(shard_bytes(*s.size, sharding_type, workload.optimizer) for s in shards),
-        nanoseconds=tuple(round(seconds[s.size] / _NANOSECOND) for s in shards),
-    )
+    def fits(self, cluster: Cluster) -> bool:
+        """Whether there is a placement, without making it."""
+        return self._search(cluster) is not None
+
+    def smallest_shard(self, table: Table, cluster: Cluster) -> tuple[int, ShardingType]:
+        """Bytes of a table's largest shard when it is cut as finely as allowed, and how."""
+        options = (self._option(table, kind, cluster) for kind in self._types(table, cluster))
+        return min(
+            ((int(option.bytes.max()), option.sharding_type) for option in options),
+            key=lambda found: found[0],
+        )
+
+    def _search(self, cluster: Cluster) -> tuple[list[_Option], Mapping[str, Amounts]] | None:
+        free_bytes = cluster.table_bytes(self.config.kernel) - self.workload.dense_bytes
+        ways = {table.name: self._types(table, cluster) for table in self.tables}
+        picked = {}
+        for table in self.tables:
+            if (first := self._next(table, ways[table.name], cluster, free_bytes)) is None:
+                return None
+            picked[table.name] = first
+        num_to_cut = 1
+        while (ranks := _assign(list(picked.values()), cluster, free_bytes)) is None:
+            divisible = [
+                option for name, option in picked.items() if option.sharding_type != ways[name][-1]
+            ]
+            if not divisible:
+                return None
+            divisible.sort(key=lambda option: (-option.bytes.max(), option.table.name))
+            for option in divisible[:num_to_cut]:
+                name = option.table.name
+                following = ways[name].index(option.sharding_type) + 1
+                picked[name] = self._option(option.table, ways[name][following], cluster)
+            num_to_cut *= 2  # a thousand tables must not mean a thousand attempts
+        return list(picked.values()), ranks
+
+    def _types(self, table: Table, cluster: Cluster) -> Sequence[ShardingType]:
+        """Ways to cut a table; whole where it has too few rows for those that are allowed."""
+        allowed = self.config.types_of(table.name)
+        return [name for name in allowed if can_cut(table, name, cluster)] or ["table_wise"]
+
+    def _next(
+        self, table: Table, types: Sequence[ShardingType], cluster: Cluster, free_bytes: int
+    ) -> _Option | None:
+        """The first way to cut a table whose shards fit on an empty rank."""
+        options = (self._option(table, sharding_type, cluster) for sharding_type in types)
+        return next((option for option in options if option.bytes.max() <= free_bytes), None)
+
+    def _option(self, table: Table, sharding_type: ShardingType, cluster: Cluster) -> _Option:
+        sizes = shard_sizes(table, sharding_type, cluster, self.config.min_partition)
+        held, nanoseconds = [], []
+        for size, count in sizes:
+            seconds = sum(shard_seconds(table, size, sharding_type, cluster, self.workload))
+            held += [shard_bytes(*size, sharding_type, self.workload.optimizer)] * count
+            nanoseconds += [round(seconds / _NANOSECOND)] * count
+        return _Option(table, sharding_type, np.array(held), np.array(nanoseconds))
 
 
 def _assign(
     options: Sequence[_Option], cluster: Cluster, free_bytes: int
-) -> Mapping[str, list[int]] | None:
+) -> Mapping[str, Amounts] | None:
     """Ranks of every table's shards, or None if some shard finds no room."""
-    total_bytes = sum(sum(option.bytes) for option in options) or 1
+    total_bytes = sum(int(option.bytes.sum()) for option in options) or 1
     if total_bytes > free_bytes * cluster.num_ranks:
         return None
-    total_time = sum(sum(option.nanoseconds) for option in options) or 1
+    total_time = sum(int(option.nanoseconds.sum()) for option in options) or 1
     order = sorted(
         options,
         key=lambda option: (
-            len(homes(option.sharding_type, cluster)) > 1,  # those without a choice go first
-            -max(max(option.bytes) / total_bytes, max(option.nanoseconds) / total_time),
+            home_size(option.sharding_type, cluster) < cluster.num_ranks,  # no choice: first
+            -max(option.bytes.max() / total_bytes, option.nanoseconds.max() / total_time),
             option.table.name,
         ),
     )
-    free, busy = [free_bytes] * cluster.num_ranks, [0] * cluster.num_ranks
-    ranks: dict[str, list[int]] = {}
+    free = np.full(cluster.num_ranks, free_bytes, np.int64)
+    busy = np.zeros(cluster.num_ranks, np.int64)
+    ranks: dict[str, Amounts] = {}
     for option in order:
-        candidates = homes(option.sharding_type, cluster)
-        step = len(candidates[0])
-        ranks[option.table.name] = []
-        for first in range(0, len(option.shards), step):
-            group = slice(first, first + step)
-            home = _best_home(candidates, option.bytes[group], free, busy)
+        size = home_size(option.sharding_type, cluster)
+        homes = np.arange(cluster.num_ranks).reshape(-1, size)
+        placed = []
+        for first in range(0, len(option.bytes), size):
+            group = slice(first, first + size)
+            home = _best_home(option.bytes[group], free.reshape(-1, size), busy.reshape(-1, size))
             if home is None:
                 return None
-            for rank, need, time in zip(
-                home, option.bytes[group], option.nanoseconds[group], strict=True
-            ):
-                free[rank] -= need
-                busy[rank] += time
-            ranks[option.table.name].extend(home)
+            free[homes[home]] -= option.bytes[group]
+            busy[homes[home]] += option.nanoseconds[group]
+            placed.append(homes[home])
+        ranks[option.table.name] = np.concatenate(placed)
     return ranks
 
 
-def _best_home(
-    candidates: Sequence[Sequence[int]], needs: Sequence[int], free: list[int], busy: list[int]
-) -> Sequence[int] | None:
-    """The candidate with room whose busiest rank is least busy; the emptiest one among equals."""
-    best: tuple[int, int, Sequence[int]] | None = None
-    for ranks in candidates:
-        if any(free[rank] < need for rank, need in zip(ranks, needs, strict=True)):
-            continue
-        key = max(busy[rank] for rank in ranks), -min(free[rank] for rank in ranks)
-        if best is None or key < best[:2]:
-            best = (*key, ranks)
-    return best[2] if best else None
+def _best_home(needs: Amounts, free: Amounts, busy: Amounts) -> int | None:
+    """The home with room whose busiest rank is least busy; the emptiest one among equals.
+
+    Args:
+        needs: Bytes of the shards that go to one home together, one to each of its ranks.
+        free: Free bytes, a row a home.
+        busy: Nanoseconds, a row a home.
+    """
+    roomy = np.flatnonzero((free >= needs).all(axis=1))
+    if not len(roomy):
+        return None
+    busiest = busy[roomy].max(axis=1)
+    idle = roomy[busiest == busiest.min()]
+    return int(idle[free[idle].min(axis=1).argmax()])
 
 
 def _placement(
     options: Sequence[_Option],
-    ranks: Mapping[str, list[int]],
+    ranks: Mapping[str, Amounts],
     cluster: Cluster,
     config: ShardingConfig,
 ) -> Placement:
@@ -159,23 +191,13 @@ def _placement(
                 kernel="dense" if option.sharding_type == "data_parallel" else config.kernel,
                 shards=tuple(
                     replace(shard, rank=rank)
-                    for shard, rank in zip(option.shards, ranks[option.table.name], strict=True)
+                    for shard, rank in zip(
+                        cut(option.table, option.sharding_type, cluster, config.min_partition),
+                        ranks[option.table.name].tolist(),
+                        strict=True,
+                    )
                 ),
             )
             for option in options
         ),
-    )
-
-
-def smallest_shard(
-    table: Table, cluster: Cluster, config: ShardingConfig, workload: Workload
-) -> tuple[int, ShardingType]:
-    """Bytes of a table's largest shard when it is cut as finely as allowed, and how."""
-    options = (
-        _option(table, sharding_type, cluster, config, workload)
-        for sharding_type in _types(table, cluster, config)
-    )
-    return min(
-        ((max(option.bytes), option.sharding_type) for option in options),
-        key=lambda found: found[0],
     )

@@ -1,7 +1,6 @@
 """Where every table lives: shards, and how tables are cut into them. Plain data, free of torch."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -124,23 +123,51 @@ def cut(
             return _cut_rows(table, 1) * cluster.num_ranks
 
 
+def shard_sizes(
+    table: Table, sharding_type: ShardingType, cluster: Cluster, min_partition: int
+) -> list[tuple[tuple[int, int], int]]:
+    """Rows and columns of the shards of `cut` in their order, equal neighbours counted."""
+    rows, columns = table.num_embeddings, table.embedding_dim
+    match sharding_type:
+        case "table_wise":
+            return [((rows, columns), 1)]
+        case "data_parallel":
+            return [((rows, columns), cluster.num_ranks)]
+        case "column_wise":
+            width = _shard_width(table, cluster.num_ranks, min_partition)
+            return [((rows, width), columns // width)]
+    num_shards = _num_row_shards(sharding_type, cluster)
+    block = ceil(rows / num_shards)
+    num_full, rest = divmod(rows, block)
+    counted = [
+        ((block, columns), num_full),
+        ((rest, columns), 1 if rest else 0),
+        ((0, columns), num_shards - num_full - (1 if rest else 0)),
+    ]
+    return [(size, count) for size, count in counted if count]
+
+
 def can_cut(table: Table, sharding_type: ShardingType, cluster: Cluster) -> bool:
     """Whether every rank gets rows: an empty row shard makes CPU ranks crash or wait for ever."""
-    by_rows = sharding_type in ("row_wise", "table_row_wise")
-    return not by_rows or all(shard.num_rows for shard in cut(table, sharding_type, cluster, 1))
+    if sharding_type not in ("row_wise", "table_row_wise"):
+        return True
+    last = _num_row_shards(sharding_type, cluster) - 1
+    return last * ceil(table.num_embeddings / (last + 1)) < table.num_embeddings
 
 
-def homes(sharding_type: ShardingType, cluster: Cluster) -> Sequence[Sequence[int]]:
-    """Ranks that the shards of `cut` may go to, together; column shards choose one by one."""
-    everyone = range(cluster.num_ranks)
+def home_size(sharding_type: ShardingType, cluster: Cluster) -> int:
+    """Ranks that take shards of `cut` together: a host, all ranks, or just any one."""
     match sharding_type:
         case "table_wise" | "column_wise":
-            return [(rank,) for rank in everyone]
+            return 1
         case "row_wise" | "data_parallel":
-            return [everyone]
+            return cluster.num_ranks
         case "table_row_wise":
-            size = cluster.local_size
-            return [range(first, first + size) for first in everyone[::size]]
+            return cluster.local_size
+
+
+def _num_row_shards(sharding_type: ShardingType, cluster: Cluster) -> int:
+    return cluster.num_ranks if sharding_type == "row_wise" else cluster.local_size
 
 
 def _cut_rows(table: Table, num_shards: int) -> list[Shard]:

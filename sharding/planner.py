@@ -152,7 +152,6 @@ def _table(config: EmbeddingBagConfig) -> Table:
         field=config.name,
         num_embeddings=config.num_embeddings,
         embedding_dim=config.embedding_dim,
-        first_row=0,
     )
 
 

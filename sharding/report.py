@@ -121,7 +121,6 @@ def _table(table: TablePlacement) -> Table:
         field=table.name,
         num_embeddings=table.num_embeddings,
         embedding_dim=table.embedding_dim,
-        first_row=0,
     )
 
 

@@ -23,9 +23,9 @@ def mixed_vectors(
         for example, bag in enumerate(ids[field]):
             for row in bag:
                 table = max(
-                    (t for t in tables if t.first_row <= row), key=lambda table: table.first_row
+                    (t for t in tables if t.first_id <= row), key=lambda table: table.first_id
                 )
-                vector = weights[table.name][row - table.first_row]
+                vector = weights[table.name][row - table.first_id]
                 if table.embedding_dim < plan.out_dim:
                     vector = vector @ projections[table.name]
                 vectors[example, field_index] += vector

@@ -1,6 +1,6 @@
-"""The seam between ids and networks: one vector of ``out_dim`` elements per field and example."""
+"""The form every set of embeddings has: features in, one vector a field out."""
 
-# Shapes:  B batch, F fields, D out_dim
+# Shapes:  B batch, F fields, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
 
@@ -9,14 +9,16 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 
 class FieldEmbeddings(nn.Module, ABC):
-    """What every model is handed: looks up, pools and unifies the fields.
+    """What every model is handed: looks up, pools and brings the fields side by side.
 
     Attributes:
-        field_names: The fields in the order of the output's second axis.
-        out_dim: ``D``, the width of every field in the output.
+        field_names: The fields in the order of the output.
+        field_dims: ``D_f``; all ``out_dim`` where the model needs equal widths.
+        out_dim: ``D``, the widest of them.
     """
 
     field_names: tuple[str, ...]
+    field_dims: tuple[int, ...]
     out_dim: int
 
     @abstractmethod
@@ -25,7 +27,7 @@ class FieldEmbeddings(nn.Module, ABC):
 
         Shape:
             - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table.
-            - Output: ``(B, F, D)``.
+            - Output: ``(B, sum of D_f)``.
         """
 
     def num_bytes(self) -> int:

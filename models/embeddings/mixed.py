@@ -1,6 +1,7 @@
 """Tables of different widths behind one interface: an `EmbeddingBagCollection` and projections."""
 
-# Shapes:  B batch, F fields, D out_dim, d width of a table, n tables of that width
+# Shapes:  B batch, D_f width of field f's vector (D where all are equal), d width of a table,
+#          n tables of one width
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -45,7 +46,8 @@ class MixedEmbeddings(FieldEmbeddings):
 
     Shape:
         - Input: a `KeyedJaggedTensor` of batch size ``B`` with one key a table.
-        - Output: ``(B, F, D)``, fields in the order of the plan.
+        - Output: ``(B, sum of D_f)``, fields in the order of the plan; all ``D`` wide where the
+          plan joins them by projection.
 
     Source:
         Ginart et al., *Mixed Dimension Embeddings*, ISIT 2021, arXiv:1909.11810.
@@ -61,13 +63,15 @@ class MixedEmbeddings(FieldEmbeddings):
     ) -> None:
         super().__init__()
         self.field_names = tuple(plan.fields)
-        self.out_dim = plan.out_dim
         tables = list(plan.tables())
+        targets = {table.field: plan.target_dim(table) for table in tables}
+        self.field_dims = tuple(targets.values())
+        self.out_dim = max(self.field_dims)
         self.tables = EmbeddingBagCollection(
             tables=[_bag_config(table, plan, pooling or {}) for table in tables],
             device=torch.device(device) if device is not None else None,
         )
-        self.unify = WidthUnifier(tables, plan.out_dim, init=projection_init)
+        self.unify = WidthUnifier(tables, self.field_dims, init=projection_init)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
         """Look up, pool and project every field."""
@@ -76,50 +80,55 @@ class MixedEmbeddings(FieldEmbeddings):
 
 
 class WidthUnifier(nn.Module):
-    """Project pooled tables to ``D`` with one batched matmul per distinct width, and sum blocks.
+    """Project pooled tables to their field's width, one batched matmul a shape, and sum blocks.
 
     Args:
         tables: The tables in the order of the fields; blocks of a field stand together.
-        out_dim: ``D``.
+        field_dims: ``D_f`` of every field.
         init: How projections start.
 
     Shape:
         - Input: a `KeyedTensor` with one key a table, in any order (sharding changes it).
-        - Output: ``(B, F, D)``, fields in the order of ``tables``.
+        - Output: ``(B, sum of D_f)``, fields in the order of ``tables``.
     """
 
     def __init__(
-        self, tables: Sequence[Table], out_dim: int, *, init: ProjectionInit = "identity"
+        self,
+        tables: Sequence[Table],
+        field_dims: Sequence[int],
+        *,
+        init: ProjectionInit = "identity",
     ) -> None:
         super().__init__()
-        self.out_dim = out_dim
         self.table_names = [table.name for table in tables]
         self.blocks_of_fields = [
             [table.name for table in blocks]
             for _, blocks in groupby(tables, key=lambda table: table.field)
         ]
-        by_width: dict[int, list[str]] = {}
+        target = dict(zip(dict.fromkeys(t.field for t in tables), field_dims, strict=True))
+        by_shape: dict[tuple[int, int], list[str]] = {}
         for table in tables:
-            if table.embedding_dim < out_dim:
-                by_width.setdefault(table.embedding_dim, []).append(table.name)
-        self.narrow_tables = list(by_width.items())
+            if table.embedding_dim < target[table.field]:
+                shape = table.embedding_dim, target[table.field]
+                by_shape.setdefault(shape, []).append(table.name)
+        self.narrow_tables = list(by_shape.items())
         self.projections = nn.ParameterList(
-            nn.Parameter(torch.empty(len(names), width, out_dim))  # (n, d, D)
-            for width, names in self.narrow_tables
+            nn.Parameter(torch.empty(len(names), *shape))  # (n, d, D_f)
+            for shape, names in self.narrow_tables
         )
         for projection in self.projections:
             _init_projections(projection, init)
-        self._passes_through = not by_width and len(self.blocks_of_fields) == len(tables)
+        self._passes_through = not by_shape and len(self.blocks_of_fields) == len(tables)
 
     def forward(self, pooled: KeyedTensor) -> Tensor:
-        """Bring every field to ``D`` elements."""
+        """Bring every field to its width."""
         if self._passes_through and pooled.keys() == self.table_names:
-            return pooled.values().view(-1, len(self.table_names), self.out_dim)
+            return pooled.values()
         vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
         for (_, names), projections in zip(self.narrow_tables, self.projections, strict=True):
             narrow = torch.stack([vectors[name] for name in names])  # (n, B, d)
             vectors.update(zip(names, torch.bmm(narrow, projections), strict=True))
-        return torch.stack([_sum(vectors, blocks) for blocks in self.blocks_of_fields], dim=1)
+        return torch.cat([_sum(vectors, blocks) for blocks in self.blocks_of_fields], dim=1)
 
 
 def _sum(vectors: Mapping[str, Tensor], blocks: Sequence[str]) -> Tensor:

@@ -33,6 +33,7 @@ BYTE_COST: Final[Mapping[SparseOptimizer, Cost]] = MappingProxyType(
         "sgd": Cost(per_weight=FLOAT_BYTES, per_projection_weight=PROJECTION_BYTES),
         "adagrad": Cost(per_weight=2 * FLOAT_BYTES, per_projection_weight=PROJECTION_BYTES),
         "adam": Cost(per_weight=3 * FLOAT_BYTES, per_projection_weight=PROJECTION_BYTES),
+        "amsgrad": Cost(per_weight=4 * FLOAT_BYTES, per_projection_weight=PROJECTION_BYTES),
     }
 )
 """Bytes of a table's element and row by fused optimizer, its state included."""

@@ -35,10 +35,10 @@ class StackedTable(nn.Module):
         self.num_fields = len(rows)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
-        """Look up ``(B, F, D)``."""
+        """Look up ``(B, F * D)``."""
         ids = features.values().view(self.num_fields, -1).t() + self.first_rows  # (B, F)
         fields: Tensor = self.bag(ids.reshape(-1, 1))
-        return fields.view(-1, self.num_fields, fields.shape[1])
+        return fields.view(-1, self.num_fields * fields.shape[1])
 
 
 class DirectTables(FieldEmbeddings):
@@ -47,6 +47,7 @@ class DirectTables(FieldEmbeddings):
     def __init__(self, plan: SizingPlan) -> None:
         super().__init__()
         self.field_names, self.out_dim = tuple(plan.fields), plan.out_dim
+        self.field_dims = (plan.out_dim,) * len(plan.fields)
         tables = list(plan.tables())
         self.kernel = SplitTableBatchedEmbeddingBagsCodegen(
             [
@@ -63,9 +64,9 @@ class DirectTables(FieldEmbeddings):
             weight.detach().uniform_(-bound, bound)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
-        """Look up ``(B, F, D)``."""
+        """Look up ``(B, F * D)``."""
         pooled: Tensor = self.kernel(features.values().long(), features.offsets().long())
-        return pooled.view(-1, len(self.field_names), self.out_dim)
+        return pooled
 
 
 class ConstantFields(FieldEmbeddings):
@@ -74,9 +75,10 @@ class ConstantFields(FieldEmbeddings):
     def __init__(self, plan: SizingPlan, batch_size: int) -> None:
         super().__init__()
         self.field_names, self.out_dim = tuple(plan.fields), plan.out_dim
-        self.fields = torch.randn(batch_size, len(plan.fields), plan.out_dim, requires_grad=True)
+        self.field_dims = (plan.out_dim,) * len(plan.fields)
+        self.fields = torch.randn(batch_size, sum(self.field_dims), requires_grad=True)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
-        """Give ``(B, F, D)``, whatever was asked for."""
+        """Give ``(B, F * D)``, whatever was asked for."""
         self.fields.grad = None
         return self.fields[: features.stride()]

@@ -25,7 +25,7 @@ class PlainDLRM(nn.Module):
     """DLRM on looked-up fields.
 
     Shape:
-        - Input: ``dense`` ``(B, I)``, ``fields`` ``(B, F, D)``.
+        - Input: ``dense`` ``(B, I)``, ``fields`` ``(B, F * D)``.
         - Output: logits ``(B,)``.
     """
 
@@ -33,6 +33,7 @@ class PlainDLRM(nn.Module):
 
     def __init__(self, num_fields: int, width: int, num_dense: int) -> None:
         super().__init__()
+        self.shape = num_fields, width
         count = num_fields + 1
         self.bottom = stack([num_dense, *DLRM_BOTTOM, width], last_relu=True)
         self.top = stack([width + count * (count - 1) // 2, *DLRM_TOP, 1], last_relu=False)
@@ -42,7 +43,7 @@ class PlainDLRM(nn.Module):
     def forward(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""
         dense_vector = self.bottom(dense)
-        vectors = torch.cat([dense_vector.unsqueeze(1), fields], dim=1)
+        vectors = torch.cat([dense_vector.unsqueeze(1), fields.view(-1, *self.shape)], dim=1)
         dots = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1).index_select(1, self.pairs)
         logits: Tensor = self.top(torch.cat([dense_vector, dots], dim=1)).squeeze(1)
         return logits
@@ -52,19 +53,21 @@ class PlainDeepFM(nn.Module):
     """DeepFM on looked-up fields.
 
     Shape:
-        - Input: ``dense`` ``(B, I)``, ``fields`` ``(B, F, D)``.
+        - Input: ``dense`` ``(B, I)``, ``fields`` ``(B, F * D)``.
         - Output: logits ``(B,)``.
     """
 
     def __init__(self, num_fields: int, width: int, num_dense: int) -> None:
         super().__init__()
+        self.shape = num_fields, width
         num_inputs = num_fields * width + num_dense
         self.first_order = nn.Linear(num_inputs, 1)
         self.deep = stack([num_inputs, *DEEPFM_HIDDEN, 1], last_relu=False)
 
     def forward(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""
-        inputs = torch.cat([fields.flatten(1), dense], dim=1)
+        inputs = torch.cat([fields, dense], dim=1)
+        fields = fields.view(-1, *self.shape)
         pairs = 0.5 * (fields.sum(1).square() - fields.square().sum(1)).sum(1)
         logits: Tensor = (self.first_order(inputs) + self.deep(inputs)).squeeze(1) + pairs
         return logits

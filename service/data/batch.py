@@ -175,7 +175,7 @@ class FeatureBuilder:
             column = ListColumn(lengths=np.ones(len(ids), dtype=np.int32), values=ids)
         if table.name == table.field:
             return column
-        rows = column.values - np.int32(table.first_row)
+        rows = column.values - np.int32(table.first_id)
         is_here = (rows >= 0) & (rows < table.num_embeddings)
         example = np.repeat(np.arange(len(columns)), column.lengths)[is_here]
         lengths = np.bincount(example, minlength=len(columns)).astype(np.int32)

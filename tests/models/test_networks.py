@@ -73,7 +73,7 @@ def test_every_weight_of_every_network_gets_a_gradient(network):
 def test_dlrm_equals_a_float64_loop():
     model = DLRM(embeddings_of(), 5, bottom=(7,), top=(9,))
     dense, features = inputs_of(WIDTHS)
-    fields = model.embeddings(features).detach().double().numpy()
+    fields = model.stacked(model.embeddings(features)).detach().double().numpy()
     vector = mlp(layers_of(model.dense_vector), dense.double().numpy(), last_activation=True)
     dots = pair_dots(np.concatenate([vector[:, None], fields], axis=1))
     top = np.concatenate([vector, dots], axis=1)
@@ -90,7 +90,7 @@ def test_dlrm_without_dense_inputs_learns_a_constant_instead():
 def test_deepfm_equals_a_float64_loop():
     model = DeepFM(embeddings_of(), 5, hidden=(7, 9))
     dense, features = inputs_of(WIDTHS)
-    fields = model.embeddings(features).detach().double().numpy()
+    fields = model.stacked(model.embeddings(features)).detach().double().numpy()
     inputs = np.concatenate([fields.reshape(6, -1), dense.double().numpy()], axis=1)
     first = mlp(layers_of([model.first_order]), inputs, last_activation=False)[:, 0]
     deep = mlp(layers_of(model.deep), inputs, last_activation=False)[:, 0]
@@ -107,7 +107,9 @@ def test_the_identity_of_factorization_machines_holds_on_the_golden_value():
 def test_mf_is_biases_and_a_dot():
     model = MF(embeddings_of({"a": 8, "b": 4}), 0)
     dense, features = inputs_of(("a", "b"), num_dense=0)
-    user, item = model.embeddings(features).detach().double().numpy().transpose(1, 0, 2)
+    user, item = (
+        model.stacked(model.embeddings(features)).detach().double().numpy().transpose(1, 0, 2)
+    )
     weight = model.biases.weight.detach().double().numpy()[0]
     bias = model.biases.bias.item()
     expected = [

@@ -10,5 +10,4 @@ def table(name: str, num_embeddings: int, embedding_dim: int) -> Table:
         field=name,
         num_embeddings=num_embeddings,
         embedding_dim=embedding_dim,
-        first_row=0,
     )

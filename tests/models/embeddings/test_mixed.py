@@ -18,6 +18,12 @@ from tests.oracles import mixed_vectors
 GOLDEN = Path(__file__).parents[2] / "golden" / "mde_forward.json"
 
 
+def stacked(embeddings, features):
+    """The fields as (B, F, D)."""
+    fields = embeddings(features)
+    return fields.unflatten(1, (-1, embeddings.out_dim))
+
+
 def plan_of(out_dim, **fields):
     return SizingPlan(
         fields={
@@ -84,7 +90,7 @@ def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
     plan, ids = case
     embeddings = MixedEmbeddings(plan, projection_init="xavier")
     expected = mixed_vectors(plan, weights_of(embeddings), projections_of(embeddings), ids)
-    found = embeddings(features_of(plan, ids)).detach().double().numpy()
+    found = stacked(embeddings, features_of(plan, ids)).detach().double().numpy()
     assert found.shape == expected.shape
     assert np.allclose(found, expected, atol=1e-5)
 
@@ -97,13 +103,13 @@ def test_forward_equals_the_worked_example_of_the_paper():
         embeddings.tables.embedding_bags["f/0"].weight.copy_(torch.tensor(golden["E0"]))
         embeddings.tables.embedding_bags["f/1"].weight.copy_(torch.tensor(golden["E1"]))
         embeddings.unify.projections[0].copy_(torch.tensor([golden["P1"]]))
-    found = embeddings(features_of(plan, {"f": [[0], [1], [2], [3], [4]]}))
+    found = stacked(embeddings, features_of(plan, {"f": [[0], [1], [2], [3], [4]]}))
     assert found[:, 0].tolist() == [golden["out"][str(row)] for row in range(5)]
 
 
 def test_uniform_plans_have_no_projection_and_copy_nothing():
     plan = plan_of(8, a=[(5, 8)], b=[(3, 8)])
-    unify = WidthUnifier(list(plan.tables()), 8)
+    unify = WidthUnifier(list(plan.tables()), (8, 8))
     pooled = KeyedTensor(["a", "b"], [8, 8], torch.randn(6, 16))
     found = unify(pooled)
     assert not list(unify.parameters())
@@ -114,10 +120,10 @@ def test_uniform_plans_have_no_projection_and_copy_nothing():
 def test_order_of_the_pooled_keys_does_not_matter(widths):
     names = ["a", "b", "c"]
     tables = [
-        Table(name=n, field=n, num_embeddings=2, embedding_dim=w, first_row=0)
+        Table(name=n, field=n, num_embeddings=2, embedding_dim=w)
         for n, w in zip(names, widths, strict=True)
     ]
-    unify = WidthUnifier(tables, 8)
+    unify = WidthUnifier(tables, (8, 8, 8))
     vectors = {n: torch.randn(5, w) for n, w in zip(names, widths, strict=True)}
     in_order = KeyedTensor.from_tensor_list(names, [vectors[n] for n in names])
     turned = KeyedTensor.from_tensor_list(names[::-1], [vectors[n] for n in names[::-1]])
@@ -127,7 +133,7 @@ def test_order_of_the_pooled_keys_does_not_matter(widths):
 def test_identity_projections_keep_the_leading_axes():
     plan = plan_of(8, wide=[(5, 8)], narrow=[(3, 4)])
     embeddings = MixedEmbeddings(plan)
-    found = embeddings(features_of(plan, {"wide": [[0]], "narrow": [[2]]}))
+    found = stacked(embeddings, features_of(plan, {"wide": [[0]], "narrow": [[2]]}))
     row = embeddings.tables.embedding_bags["narrow"].weight[2]
     assert torch.equal(found[0, 1], torch.cat([row, torch.zeros(4)]))
 

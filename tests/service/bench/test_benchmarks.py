@@ -138,7 +138,7 @@ def test_the_peers_look_up_the_rows_that_the_ids_name() -> None:
         ("stacked", stacked, stacked.bag.weight.split([5, 3])),
         ("direct", direct, direct.kernel.split_embedding_weights()),
     ):
-        expected = torch.stack([weights[0][ids[0].long()], weights[1][ids[1].long()]], dim=1)
+        expected = torch.cat([weights[0][ids[0].long()], weights[1][ids[1].long()]], dim=1)
         torch.testing.assert_close(table(features), expected, msg=name)
 
 

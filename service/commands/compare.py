@@ -1,0 +1,177 @@
+"""``mixdim compare SPEC.toml``: quality against bytes, over sizings, budgets and seeds."""
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.compare.frontier import frontier
+from service.compare.grid import Grid, Run, expand
+from service.compare.records import RUNS_FILE, Record, is_done, read_records
+from service.compare.runner import read_grid, to_do, train_missing
+from service.compare.spec import CompareSpec, read_spec
+from service.compare.tables import as_csv, as_json, as_markdown
+
+EXIT_SOME_FAILED = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompareCommand:
+    """Train sizings x budgets x seeds, and draw quality against bytes."""
+
+    spec: tyro.conf.Positional[Path]
+    """TOML file: recipes, sizings, budgets, seeds; docs/compare.md describes it."""
+
+    data: Path | None = None
+    """Dataset folder; overrides the file's."""
+
+    output: Path | None = None
+    """Folder of records and frontier; overrides the file's."""
+
+    parallel: int | None = None
+    """Runs at a time; overrides the file's."""
+
+    dry_run: bool = False
+    """List the runs, their bytes and what is done already; train nothing."""
+
+    plot_only: bool = False
+    """Draw the frontier anew from the records; train nothing, and need no dataset."""
+
+    retry_failed: bool = False
+    """Train runs again that have failed before."""
+
+    json: bool = False
+    """Print frontier.json instead of the Markdown table."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train what is missing, then write and print the frontier."""
+    command = tyro.cli(CompareCommand, args=list(argv), prog="mixdim compare")
+    changes = {
+        name: value
+        for name in ("data", "output", "parallel")
+        if (value := getattr(command, name)) is not None
+    }
+    spec = replace(read_spec(command.spec), **changes)
+    if command.plot_only:
+        return _draw(spec, as_json_too=command.json)
+    grid = expand(spec)
+    todo = to_do(grid, _records(spec), retry_failed=command.retry_failed)
+    if command.dry_run:
+        return _list(spec, grid)
+    for place, why in grid.infeasible.items():
+        sys.stderr.write(f"left out: {place}: {why}\n")
+    sys.stderr.write(
+        f"{len(todo.runs)} runs to train, {todo.num_done} done before, {todo.num_failed} failed "
+        f"before; {min(spec.num_workers, len(todo.runs))} at a time\n"
+    )
+    with _stopped_by_sigterm(), _shown(len(todo.runs)) as report:
+        train_missing(spec, grid, todo, report)
+    return _draw(spec, as_json_too=command.json)
+
+
+def _records(spec: CompareSpec) -> dict[str, Record]:
+    return read_records(spec.output / RUNS_FILE)
+
+
+def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
+    """Write the frontier and print it; failed runs are named on stderr."""
+    grid, records = read_grid(spec), _records(spec)
+    points = frontier(spec, grid["cells"], records)
+    texts = {
+        "frontier.json": as_json(points),
+        "frontier.csv": as_csv(points),
+        "frontier.md": as_markdown(spec, points, grid["infeasible"]),
+    }
+    for name, text in texts.items():
+        (spec.output / name).write_text(text)
+    if points:
+        from service.compare.plot import draw
+
+        draw(spec, points)
+    sys.stdout.write(texts["frontier.json" if as_json_too else "frontier.md"])
+    asked = {digest for cell in grid["cells"] for digest in cell["runs"].values()}
+    failed = [records[d] for d in asked if d in records and not is_done(records[d])]
+    for record in failed:
+        name = " ".join(map(str, (record["recipe"], record["sizing"], record["budget"])))
+        sys.stderr.write(f"failed: {name} seed {record['seed']}: {record['error']}\n")
+    if failed:
+        sys.stderr.write(f"{len(failed)} runs failed; --retry-failed trains them again\n")
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _list(spec: CompareSpec, grid: Grid) -> int:
+    """Print every cell with its bytes, and how many of its seeds are done."""
+    records = _records(spec)
+    cells = {id(run.cell): run.cell for run in grid.runs}
+    done = Counter(id(run.cell) for run in grid.runs if is_done(records.get(run.digest)))
+    print(f"{'recipe':16} {'sizing':20} {'budget':12} {'EP':>12} {'training bytes':>15}  done")
+    for key, cell in cells.items():
+        figures = cell.figures
+        print(
+            f"{cell.recipe:16} {cell.sizing:20} {cell.budget or 'own':12} "
+            f"{figures['embedding_params']:>12,} {figures['training_bytes']:>15,}  "
+            f"{done[key]}/{len(spec.seeds)}"
+        )
+    for place, why in grid.infeasible.items():
+        print(f"no plan fits: {place}: {why}")
+    print(f"{len(grid.runs)} runs, {sum(done.values())} done")
+    return 0
+
+
+@contextmanager
+def _shown(num_runs: int) -> Iterator["_Report"]:
+    """Yield a function that shows every run that has ended."""
+    console = Console(file=sys.stderr)
+    columns = (
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield _Report(bar, num_runs)
+
+
+class _Report:
+    def __init__(self, bar: Progress, num_runs: int) -> None:
+        self._bar, self._num_runs, self._num_ended = bar, num_runs, 0
+        self._task = bar.add_task("", total=num_runs)
+
+    def __call__(self, run: Run, record: Record) -> None:
+        text = f"{run.name}: {_result(record)}"
+        self._num_ended += 1
+        self._bar.update(self._task, advance=1, description=text)
+        if self._bar.disable:
+            sys.stderr.write(f"{self._num_ended}/{self._num_runs} {text}\n")
+
+
+def _result(record: Record) -> str:
+    if not is_done(record):
+        return f"failed: {record['error']}"
+    name = "mse" if "mse" in record["test"] else "auc"
+    value = record["test"][name]
+    score = "no score" if value is None else f"{record['split']} {name} {value:.5f}"
+    return f"{score} in {record['seconds']:.1f} s"
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """A scheduler's signal stops a comparison like Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,1 @@
+"""Several sizings, recipes and seeds side by side: runs, their records, the frontier."""

@@ -1,0 +1,141 @@
+"""Quality against bytes: records of runs become points with a mean and a spread."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final
+
+from service.compare.records import Record, is_done
+from service.compare.spec import CompareSpec, Metric
+from service.compare.statistics import Summary, paired_difference, summary
+
+LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "log_loss", "ne"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Point:
+    """One plan under one recipe, over its seeds."""
+
+    recipe: str
+    sizing: str
+    budget: str
+    figures: Mapping[str, float]
+    """The four figures of a plan; a mean where they depend on the seed."""
+    widths: Mapping[str, Sequence[int]]
+    """Of the first seed."""
+    scores: Mapping[str, Summary]
+    """Every score of the test split."""
+    metric: Metric
+    """The score that is drawn."""
+    difference: Summary | None = None
+    """Paired by seed: this sizing minus the baseline at the same budget."""
+    slices: Mapping[str, Mapping[str, Mapping[str, Summary]]]
+    """Scores by field and slice of frequency."""
+    seconds: float
+    """Mean time of a run."""
+
+    @property
+    def score(self) -> Summary:
+        """The score that is drawn."""
+        return self.scores[self.metric]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the paired interval leaves zero out, and on which side."""
+        difference = self.difference
+        if difference is None or difference.n < 2 or difference.low <= 0 <= difference.high:
+            return ""
+        is_lower = difference.mean < 0
+        return "better" if is_lower == (self.metric in LOWER_IS_BETTER) else "worse"
+
+
+def frontier(
+    spec: CompareSpec, cells: Sequence[Mapping[str, Any]], records: Mapping[str, Record]
+) -> list[Point]:
+    """Points of all cells that have a finished run, in the order of recipes, sizings, bytes.
+
+    Args:
+        spec: Names the baseline and the metric.
+        cells: Recipe, sizing, budget and the hashes of their runs by seed.
+        records: Records by hash.
+    """
+    done = {
+        (cell["recipe"], cell["sizing"], cell["budget"]): {
+            int(seed): records[digest]
+            for seed, digest in cell["runs"].items()
+            if is_done(records.get(digest))
+        }
+        for cell in cells
+    }
+    points = []
+    for (recipe, sizing, budget), runs in done.items():
+        if not runs:
+            continue
+        metric = _metric(spec, runs)
+        base = done.get((recipe, spec.baseline, budget), {}) if budget else {}
+        points.append(
+            Point(
+                recipe=recipe,
+                sizing=sizing,
+                budget=budget,
+                figures=_means([run["bytes"] for run in runs.values()]),
+                widths=next(iter(runs.values()))["widths"],
+                scores=_summaries([run["test"] for run in runs.values()]),
+                metric=metric,
+                difference=None
+                if sizing == spec.baseline
+                else paired_difference(_scores(runs, metric), _scores(base, metric)),
+                slices=_slices([run.get("slices", {}) for run in runs.values()]),
+                seconds=fmean(run["seconds"] for run in runs.values()),
+            )
+        )
+    order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}
+    return sorted(
+        points,
+        key=lambda p: (order.get(p.recipe, 0), order.get(p.sizing, 0), num_bytes(spec, p)),
+    )
+
+
+def num_bytes(spec: CompareSpec, point: Point) -> float:
+    """The bytes that are drawn."""
+    return point.figures[f"{spec.bytes}_bytes"]
+
+
+def _metric(spec: CompareSpec, runs: Mapping[int, Record]) -> Metric:
+    scores = next(iter(runs.values()))["test"]
+    if spec.metric == "auto":
+        return "mse" if "mse" in scores else "auc"
+    if spec.metric not in scores:
+        raise ValueError(
+            f"metric={spec.metric!r} is no score of these runs, which have {', '.join(scores)}"
+        )
+    return spec.metric
+
+
+def _scores(runs: Mapping[int, Record], metric: str) -> dict[int, float]:
+    values = {seed: run["test"][metric] for seed, run in runs.items()}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}
+
+
+def _summaries(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Summary]:
+    """Every score over the seeds that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    values = {name: [v for row in rows if (v := row.get(name)) is not None] for name in names}
+    return {name: summary(of) for name, of in values.items() if of}
+
+
+def _slices(
+    runs: Sequence[Mapping[str, Mapping[str, Mapping[str, float | None]]]],
+) -> dict[str, dict[str, dict[str, Summary]]]:
+    fields = dict.fromkeys(field for run in runs for field in run)
+    return {
+        field: {
+            name: _summaries([run[field][name] for run in runs if name in run.get(field, {})])
+            for name in dict.fromkeys(name for run in runs for name in run.get(field, {}))
+        }
+        for field in fields
+    }

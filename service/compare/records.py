@@ -1,0 +1,47 @@
+"""``runs.jsonl``: one line a finished run, appended at once and never rewritten."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RUNS_FILE = "runs.jsonl"
+
+Record = dict[str, Any]
+
+
+def append_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Add a line and wait until the disk has it; a line that a kill has torn is closed first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    with path.open("ab+") as file:
+        if file.tell() and not _ends_a_line(file.fileno()):
+            line = b"\n" + line
+        file.write(line)  # one write of a file opened for appending
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_a_line(descriptor: int) -> bool:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, 1, size - 1) == b"\n"
+
+
+def read_records(path: Path) -> dict[str, Record]:
+    """The latest record of every run by its hash; lines that are torn are skipped."""
+    records: dict[str, Record] = {}
+    if not path.is_file():
+        return records
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            records[record["hash"]] = record
+        except (ValueError, KeyError, TypeError):
+            continue  # the line that a killed run was writing
+    return records
+
+
+def is_done(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run needs no training any more."""
+    return record is not None and record["status"] == "done"

@@ -1,0 +1,137 @@
+"""The frontier as files: JSON and CSV for programs, Markdown for people."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from service.compare.frontier import LOWER_IS_BETTER, Point
+from service.compare.spec import CompareSpec
+from service.compare.statistics import Summary
+
+Line = Sequence[str]
+
+
+def as_json(points: Sequence[Point]) -> str:
+    """Everything that is known of every point."""
+    content = [asdict(point) | {"verdict": point.verdict} for point in points]
+    return json.dumps(_finite(content), indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def as_csv(points: Sequence[Point]) -> str:
+    """One line a point."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = list(points[0].figures) if points else []
+    writer.writerow(
+        ["recipe", "sizing", "budget", *figures, "metric", "mean", "sd", "low", "high", "n"]
+        + ["difference", "difference_low", "difference_high", "difference_n", "seconds"]
+    )
+    for point in points:
+        score, delta = point.score, point.difference
+        writer.writerow(
+            [point.recipe, point.sizing, point.budget, *point.figures.values(), point.metric]
+            + [*map(_number, (score.mean, score.sd, score.low, score.high)), score.n]
+            + ([*map(_number, (delta.mean, delta.low, delta.high)), delta.n] if delta else [""] * 4)
+            + [f"{point.seconds:.2f}"]
+        )
+    return text.getvalue()
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[str, str]) -> str:
+    """One table a recipe, the slices below it, and what could not be planned."""
+    parts = []
+    for recipe in dict.fromkeys(point.recipe for point in points):
+        of_recipe = [point for point in points if point.recipe == recipe]
+        parts += [f"## {recipe}", _points_table(spec, of_recipe)]
+        fields = dict.fromkeys(field for point in of_recipe for field in point.slices)
+        for field in fields:
+            parts += [f"### {recipe}, by frequency of {field}", _slices_table(of_recipe, field)]
+    if infeasible:
+        lines = "\n".join(f"* {place}: {why}" for place, why in infeasible.items())
+        parts += ["## No plan fits", lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
+    metric = points[0].metric
+    better = "lower" if metric in LOWER_IS_BETTER else "higher"
+    title = f"test {metric} ± sd ({better} is better)"
+    versus = f"minus {spec.baseline}, paired [95 %]"
+    head = ["sizing", "budget", "widths", "EP", "EP + proj.", "training bytes", "serving bytes"]
+    lines = [[*head, title, "seeds", versus, ""]]
+    for point in points:
+        figures = [f"{value:,.0f}" for value in point.figures.values()]
+        lines.append(
+            [point.sizing, point.budget or "own", widths_text(point), *figures]
+            + [_mean_and_sd(point.score), str(point.score.n)]
+            + [_interval(point.difference), point.verdict]
+        )
+    return _markdown(lines, left=3)
+
+
+def _slices_table(points: Sequence[Point], field: str) -> str:
+    metric = points[0].metric
+    names = dict.fromkeys(name for point in points for name in point.slices.get(field, {}))
+    titles = [f"{name}: rows" if of == "rows" else f"{metric} ± sd" for name in names
+              for of in ("rows", "score")]
+    lines = [["sizing", "budget", *titles]]
+    for point in points:
+        line = [point.sizing, point.budget or "own"]
+        for name in names:
+            of = point.slices.get(field, {}).get(name, {})
+            rows = of.get("num_rows")
+            line += [f"{rows.mean:,.0f}" if rows else "", _mean_and_sd(of.get(metric))]
+        lines.append(line)
+    return _markdown(lines, left=2)
+
+
+def widths_text(point: Point) -> str:
+    """Widths in few words: one number where all are alike."""
+    used = [width for of_field in point.widths.values() for width in of_field]
+    if len(set(used)) == 1:
+        return str(used[0])
+    if len(used) <= 4:
+        return " ".join(map(str, used))
+    return f"{min(used)}-{max(used)}"
+
+
+def _mean_and_sd(score: Summary | None) -> str:
+    if score is None:
+        return ""
+    return f"{score.mean:.5f}" + (f" ± {score.sd:.5f}" if score.n > 1 else "")
+
+
+def _interval(difference: Summary | None) -> str:
+    if difference is None:
+        return ""
+    if difference.n < 2:
+        return f"{difference.mean:+.5f}"
+    return f"{difference.mean:+.5f} [{difference.low:+.5f}, {difference.high:+.5f}]"
+
+
+def _markdown(lines: Sequence[Line], *, left: int) -> str:
+    """A table whose first columns are text and whose others are numbers."""
+
+    def rows() -> Iterator[str]:
+        for number, line in enumerate(lines):
+            yield f"| {' | '.join(line)} |"
+            if number == 0:
+                yield "|" + "".join("---|" if i < left else "---:|" for i in range(len(line)))
+
+    return "\n".join(rows())

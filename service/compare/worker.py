@@ -1,0 +1,153 @@
+"""A process that imports torch once and then trains one run after the other."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from service.config import TrainConfig
+from service.run_folder import METRICS_FILE, RunFolder
+
+if TYPE_CHECKING:
+    from service.train.loop import TrainResult
+
+STOPPED: Final = "stopped"
+"""What a worker answers when a run was told to stop: nothing to record."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a worker needs to know of a run."""
+
+    config: TrainConfig
+    """With its own seed and output folder."""
+    slices: tuple[str, ...] = ()
+    """Fields by whose frequency the best checkpoint is scored as well."""
+    keep: bool = False
+    """Keep the run folder."""
+
+
+def work(connection: Connection, log: Path, threads: int) -> None:
+    """Answer jobs until the other end hangs up; the log gets everything that is said."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us when to stop
+    _redirect(log)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+
+    import torch
+
+    from service.allocator import keep_freed_memory
+    from service.logs import configure_logs
+
+    configure_logs()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    while True:
+        try:
+            job: Job = connection.recv()
+            connection.send(answer(job))
+        except (EOFError, OSError):  # the other end has hung up
+            return
+
+
+def answer(job: Job) -> dict[str, Any] | str:
+    """Train, score, tidy up; what went wrong is an answer too."""
+    started = time.perf_counter()
+    try:
+        outcome = _train(job)
+    except Exception as error:  # an edge of the system: one run must not take the others along
+        traceback.print_exc()
+        outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        if not job.keep:
+            shutil.rmtree(job.config.output, ignore_errors=True)
+    if outcome is None:
+        return STOPPED
+    return outcome | {"seconds": round(time.perf_counter() - started, 3)}
+
+
+def _train(job: Job) -> dict[str, Any] | None:
+    from service.train.loop import train
+
+    forget_peak_memory()
+    folder = RunFolder(job.config.output)
+    result = train(job.config)
+    if result.stopped_by:
+        return None
+    outcome = {"status": "done", "error": None} | _facts(folder, result)
+    if job.slices:
+        outcome["slices"] = _sliced(job)
+    if not job.keep:
+        shutil.rmtree(folder.path)
+    return outcome
+
+
+def _facts(folder: RunFolder, result: "TrainResult") -> dict[str, Any]:
+    """What a run's files say of it."""
+    lines = [json.loads(line) for line in (folder.path / METRICS_FILE).read_text().splitlines()]
+    validations = [line for line in lines if line["kind"] == "validation"]
+    best = next((line for line in validations if line["step"] == result.best_step), None)
+    record = folder.read_run()
+    return {
+        "split": result.split,
+        "test": _finite(result.scores),
+        "validation": {k: v for k, v in best.items() if k in result.scores} if best else {},
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "epochs": max((line["epoch"] for line in validations), default=None),
+        "examples_per_second": round(result.examples_per_second, 1),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "threads": record["threads"],
+        "git_commit": record["git_commit"],
+    }
+
+
+def _sliced(job: Job) -> dict[str, Any]:
+    from service.train.evaluate_run import EvaluateConfig, evaluate_run
+
+    found = evaluate_run(
+        EvaluateConfig(run=job.config.output, device=job.config.device, slices=job.slices)
+    )
+    return {field: {name: _finite(of) for name, of in slices.items()}
+            for field, slices in found.slices.items()}
+
+
+def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: null stands for it."""
+    return {name: None if value != value else value for name, value in scores.items()}
+
+
+def _redirect(log: Path) -> None:
+    """Send stdout and stderr, of C code too, to a file: the terminal belongs to the parent."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def forget_peak_memory() -> None:
+    """Start a new peak of this process's memory, where the kernel can."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_bytes() -> int | None:
+    """Most memory that this process has held since `forget_peak_memory`; None where unknown."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    return next(
+        (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")),
+        None,
+    )
