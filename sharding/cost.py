@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from models.sizing.budget import BYTE_COST
-from models.tables import FLOAT_BYTES, SparseOptimizer
-from sharding.cluster import Cluster
+from models.tables import FLOAT_BYTES, SparseOptimizer, Table
+from sharding.cluster import GIB, Cluster
 from sharding.constraints import ShardingType
 
 ID_BYTES: Final = 8
@@ -39,6 +39,11 @@ class Workload:
 def weight_bytes(num_rows: int, num_columns: int) -> int:
     """Bytes of a shard's weights."""
     return num_rows * num_columns * FLOAT_BYTES
+
+
+def whole_bytes(table: Table, optimizer: SparseOptimizer) -> int:
+    """Bytes of an uncut table with the state of its optimizer."""
+    return shard_bytes(table.num_embeddings, table.embedding_dim, "table_wise", optimizer)
 
 
 def shard_bytes(
@@ -122,3 +127,11 @@ def seconds_per_id(num_columns: int, held_bytes: int, cluster: Cluster) -> float
         + miss_ratio * cluster.miss_seconds
         + moved / cluster.memory_bytes_per_second
     )
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Bytes for people."""
+    for unit, name in ((2**40, "TiB"), (GIB, "GiB"), (2**20, "MiB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:,.1f} {name}"
+    return f"{num_bytes:,.0f} bytes"

@@ -52,9 +52,7 @@ class Packer:
         workload: How the tables are used.
     """
 
-    def __init__(
-        self, tables: Sequence[Table], config: ShardingConfig, workload: Workload
-    ) -> None:
+    def __init__(self, tables: Sequence[Table], config: ShardingConfig, workload: Workload) -> None:
         self.tables = tables
         self.config = config
         self.workload = workload
@@ -101,7 +99,7 @@ class Packer:
 
     def _types(self, table: Table, cluster: Cluster) -> Sequence[ShardingType]:
         """Ways to cut a table; whole where it has too few rows for those that are allowed."""
-        allowed = self.config.types_of(table.name)
+        allowed = dict.fromkeys(self.config.types_of(table.name))
         return [name for name in allowed if can_cut(table, name, cluster)] or ["table_wise"]
 
     def _next(

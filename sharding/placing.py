@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Final
 
 from models.tables import PlanError, Table
-from sharding.cluster import GIB, Cluster
+from sharding.cluster import Cluster
 from sharding.constraints import ShardingConfig
-from sharding.cost import Workload
-from sharding.packing import pack, smallest_shard
+from sharding.cost import Workload, format_bytes, whole_bytes
+from sharding.packing import Packer
 from sharding.placement import Placement, can_cut
 
 _MOST_HOSTS_TRIED: Final = 1024
+_BUDGETS_TRIED: Final = 7
+"""Halvings of the interval in which the largest budget that fits is sought: below 1 %."""
 
 
 def place(
@@ -32,9 +34,10 @@ def place(
     """
     _check_names(tables, config)
     _check_overrides(tables, cluster, config)
-    if placement := pack(tables, cluster, config, workload):
+    packer = Packer(tables, config, workload)
+    if placement := packer.place(cluster):
         return placement
-    raise _refusal(tables, cluster, config, workload)
+    raise _refusal(packer, cluster)
 
 
 def _check_names(tables: Sequence[Table], config: ShardingConfig) -> None:
@@ -59,51 +62,60 @@ def _check_overrides(tables: Sequence[Table], cluster: Cluster, config: Sharding
             )
 
 
-def _refusal(
-    tables: Sequence[Table], cluster: Cluster, config: ShardingConfig, workload: Workload
-) -> PlanError:
-    """Say what does not fit, and the memory and the ranks that would do; both have been tried."""
+def _refusal(packer: Packer, cluster: Cluster) -> PlanError:
+    """Say what does not fit, and the memory, ranks and budget that would do, all of them tried."""
+    tables, config, workload = packer.tables, packer.config, packer.workload
     free_bytes = max(0, cluster.table_bytes(config.kernel) - workload.dense_bytes)
-    needs = [(smallest_shard(table, cluster, config, workload), table.name) for table in tables]
+    needs = [(packer.smallest_shard(table, cluster), table.name) for table in tables]
     (need, sharding_type), worst = max(needs)
-    enough = _enough_memory(tables, cluster, config, workload)
-    advice = [f"give every rank {_size(enough)}"]
-    if num_ranks := _enough_ranks(tables, cluster, config, workload):
-        hosts = -(-num_ranks // cluster.ranks_per_host)
-        advice.insert(0, f"use {num_ranks} ranks on {hosts} host(s)")
-    by_rows = replace(config, types=(*config.types, "row_wise"), tables={})
-    if pack(tables, cluster, by_rows, workload):
-        advice.insert(0, "allow row_wise sharding")
+    enough = _enough_memory(packer, cluster)
     if need > free_bytes:
-        what = f"table {worst!r} needs {_size(need)} on one rank ({sharding_type})"
+        what = f"table {worst!r} needs {format_bytes(need)} on one rank ({sharding_type})"
     else:
-        total = sum(table.num_embeddings * table.embedding_dim for table in tables)
+        needed = sum(whole_bytes(table, workload.optimizer) for table in tables)
         what = (
-            f"{len(tables)} tables of {total:,} weights with their {workload.optimizer} state need "
-            f"more than {cluster.num_ranks} rank(s) have"
+            f"{len(tables):,} tables need {format_bytes(needed)} with their {workload.optimizer} "
+            f"state"
         )
+    there = (
+        f"{cluster.num_ranks:,} rank(s) have {format_bytes(free_bytes)} each for tables, "
+        f"{format_bytes(free_bytes * cluster.num_ranks)} in all"
+    )
     return PlanError(
-        f"{what} but no rank has more than {_size(free_bytes)} for tables; "
-        f"{', or '.join(advice)}, or choose a smaller sizing budget",
+        f"{what}, but {there}; {', or '.join(_advice(packer, cluster, enough))}",
         needed_bytes=enough,
         table=worst if need > free_bytes else None,
     )
 
 
-def _enough_memory(
-    tables: Sequence[Table], cluster: Cluster, config: ShardingConfig, workload: Workload
-) -> int:
+def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
+    """What would do, the least trouble first."""
+    advice = [f"give every rank {format_bytes(enough_bytes)} ({enough_bytes:,} bytes)"]
+    if num_ranks := _enough_ranks(packer, cluster):
+        hosts = -(-num_ranks // cluster.ranks_per_host)
+        advice.insert(0, f"use {num_ranks:,} ranks on {hosts:,} host(s)")
+    types = (*packer.config.types, "row_wise")
+    by_rows = Packer(packer.tables, replace(packer.config, types=types, tables={}), packer.workload)
+    if by_rows.fits(cluster):
+        advice.insert(0, "allow row_wise sharding")
+    if budget := _enough_budget(packer, cluster):
+        advice.append(
+            f"size again with `mixdim size --budget {budget}` ({format_bytes(budget)}; tables "
+            f"of the same proportions fit then)"
+        )
+    return advice
+
+
+def _enough_memory(packer: Packer, cluster: Cluster) -> int:
     """Memory of one rank with which a plan exists, at most 2 % above the least."""
-    name = cluster.memory_field(config.kernel)
+    name = cluster.memory_field(packer.config.kernel)
     low: int = getattr(cluster, name)
     high = 2 * low
 
     def fits(memory_bytes: int) -> bool:
         if name == "hbm_bytes":
-            larger = replace(cluster, hbm_bytes=memory_bytes)
-        else:
-            larger = replace(cluster, ddr_bytes=memory_bytes)
-        return pack(tables, larger, config, workload) is not None
+            return packer.fits(replace(cluster, hbm_bytes=memory_bytes))
+        return packer.fits(replace(cluster, ddr_bytes=memory_bytes))
 
     while not fits(high):
         low, high = high, 2 * high
@@ -113,20 +125,28 @@ def _enough_memory(
     return high
 
 
-def _enough_ranks(
-    tables: Sequence[Table], cluster: Cluster, config: ShardingConfig, workload: Workload
-) -> int | None:
+def _enough_ranks(packer: Packer, cluster: Cluster) -> int | None:
     """Ranks with which a plan exists, doubling; None if even a thousand hosts do not help."""
     num_ranks = 2 * cluster.num_ranks
     while num_ranks <= _MOST_HOSTS_TRIED * cluster.ranks_per_host:
-        if pack(tables, replace(cluster, num_ranks=num_ranks), config, workload):
+        if packer.fits(replace(cluster, num_ranks=num_ranks)):
             return num_ranks
         num_ranks *= 2
     return None
 
 
-def _size(num_bytes: int) -> str:
-    """Bytes for people."""
-    if num_bytes >= GIB:
-        return f"{num_bytes / GIB:.1f} GiB"
-    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes} bytes"
+def _enough_budget(packer: Packer, cluster: Cluster) -> int | None:
+    """Bytes of tables that fit, all of them scaled alike by rows; None where nothing does."""
+    low, high, found = 0.0, 1.0, None
+    for _ in range(_BUDGETS_TRIED):
+        middle = (low + high) / 2
+        scaled = [
+            replace(table, num_embeddings=max(1, int(table.num_embeddings * middle)))
+            for table in packer.tables
+        ]
+        if Packer(scaled, packer.config, packer.workload).fits(cluster):
+            low = middle
+            found = sum(whole_bytes(table, packer.workload.optimizer) for table in scaled)
+        else:
+            high = middle
+    return found

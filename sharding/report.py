@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.tables import Table
 from sharding.cluster import Cluster
 from sharding.cost import Workload, sent_bytes, shard_bytes, shard_seconds
 from sharding.placement import Placement, TablePlacement
@@ -21,8 +20,15 @@ class RankReport:
     num_shards: int
     sent_bytes_per_step: int
     """Pooled vectors sent to other ranks in a forward pass, before any projection."""
-    seconds_per_step: float
-    """Lookups, their optimizer and their traffic, by bandwidth alone."""
+    lookup_seconds_per_step: float
+    """Lookups and their optimizer."""
+    exchange_seconds_per_step: float
+    """Traffic with other ranks."""
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Lookups, their optimizer and their traffic, one after the other; no dense layers."""
+        return self.lookup_seconds_per_step + self.exchange_seconds_per_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +58,11 @@ class PlanReport:
         return sum(rank.bytes for rank in self.ranks)
 
     @property
+    def step_seconds(self) -> float:
+        """Predicted seconds of the busiest rank, for which all others wait."""
+        return max(rank.seconds_per_step for rank in self.ranks)
+
+    @property
     def imbalance_ratio(self) -> float:
         """Bytes of the fullest rank over the mean; 1 is perfect."""
         return _imbalance([rank.bytes for rank in self.ranks])
@@ -63,64 +74,74 @@ class PlanReport:
 
 
 def report(placement: Placement, cluster: Cluster, workload: Workload) -> PlanReport:
-    """Add up what every rank holds, sends and does in a step."""
+    """Add up what every rank holds, sends and does in a step, in one pass over the shards."""
+    ranks = [_Sums() for _ in range(placement.num_ranks)]
+    tables = tuple(_add_up(table, ranks, cluster, workload) for table in placement.tables)
     return PlanReport(
         ranks=tuple(
-            _rank_report(rank, placement, cluster, workload) for rank in range(placement.num_ranks)
+            RankReport(
+                rank=rank,
+                bytes=sums.bytes,
+                num_tables=sums.num_tables,
+                num_shards=sums.num_shards,
+                sent_bytes_per_step=sums.sent_bytes,
+                lookup_seconds_per_step=sums.lookup_seconds
+                + (cluster.call_seconds if sums.num_shards else 0.0),
+                exchange_seconds_per_step=sums.exchange_seconds,
+            )
+            for rank, sums in enumerate(ranks)
         ),
-        tables=tuple(_table_report(table, workload) for table in placement.tables),
+        tables=tables,
     )
 
 
-def _rank_report(
-    rank: int, placement: Placement, cluster: Cluster, workload: Workload
-) -> RankReport:
-    shards = [
-        (table, shard)
-        for table in placement.tables
-        for shard in table.shards
-        if shard.rank == rank and shard.num_rows
-    ]
-    return RankReport(
-        rank=rank,
-        bytes=sum(
-            shard_bytes(*shard.size, table.sharding_type, workload.optimizer)
-            for table, shard in shards
-        ),
-        num_tables=len({table.name for table, _ in shards}),
-        num_shards=len(shards),
-        sent_bytes_per_step=sum(
-            sent_bytes(shard.num_columns, table.sharding_type, cluster, workload.batch_size)
-            for table, shard in shards
-        ),
-        seconds_per_step=sum(
-            shard_seconds(_table(table), shard.size, table.sharding_type, cluster, workload)
-            for table, shard in shards
-        ),
-    )
+@dataclass(slots=True)
+class _Sums:
+    """One rank's share so far."""
+
+    bytes: int = 0
+    num_tables: int = 0
+    num_shards: int = 0
+    sent_bytes: int = 0
+    lookup_seconds: float = 0.0
+    exchange_seconds: float = 0.0
 
 
-def _table_report(table: TablePlacement, workload: Workload) -> TableReport:
+def _add_up(
+    table: TablePlacement, ranks: Sequence[_Sums], cluster: Cluster, workload: Workload
+) -> TableReport:
+    """Add a table's shards to their ranks; shards of one size cost alike, and sizes are few."""
+    kind = table.sharding_type
+    prices: dict[tuple[int, int], tuple[int, int, float, float]] = {}
+    seen = set()
+    total_bytes = 0
+    for shard in table.shards:
+        if not shard.num_rows:
+            continue
+        if shard.size not in prices:
+            prices[shard.size] = (
+                shard_bytes(*shard.size, kind, workload.optimizer),
+                sent_bytes(shard.num_columns, kind, cluster, workload.batch_size),
+                *shard_seconds(table, shard.size, kind, cluster, workload),
+            )
+        held, sent, lookup, exchange = prices[shard.size]
+        sums = ranks[shard.rank]
+        sums.bytes += held
+        sums.sent_bytes += sent
+        sums.lookup_seconds += lookup
+        sums.exchange_seconds += exchange
+        sums.num_shards += 1
+        sums.num_tables += shard.rank not in seen
+        seen.add(shard.rank)
+        total_bytes += held
     return TableReport(
         name=table.name,
         num_embeddings=table.num_embeddings,
         embedding_dim=table.embedding_dim,
-        sharding_type=table.sharding_type,
+        sharding_type=kind,
         kernel=table.kernel,
         ranks=tuple(shard.rank for shard in table.shards),
-        bytes=sum(
-            shard_bytes(*shard.size, table.sharding_type, workload.optimizer)
-            for shard in table.shards
-        ),
-    )
-
-
-def _table(table: TablePlacement) -> Table:
-    return Table(
-        name=table.name,
-        field=table.name,
-        num_embeddings=table.num_embeddings,
-        embedding_dim=table.embedding_dim,
+        bytes=total_bytes,
     )
 
 

@@ -97,7 +97,8 @@ def main(argv: Sequence[str]) -> int:
         optimizer=command.optimizer or sizing.optimizer,
         pooling_factors=_pooling_factors(sizing.plan, command.data),
     )
-    placement = place(list(sizing.plan.tables()), cluster, command.config(), workload)
+    tables = [table.stored for table in sizing.plan.tables()]
+    placement = place(tables, cluster, command.config(), workload)
     figures = report(placement, cluster, workload)
     write_sharding(placement, command.output, figures)
     if command.json:
