@@ -17,6 +17,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "plan": "sizing.json + cluster -> sharding.json (where every table lives)",
         "train": "dataset + sizing.json -> run folder (checkpoints, metrics)",
         "evaluate": "run folder + dataset -> AUC, log loss, NE, calibration",
+        "compare": "sizings x budgets x seeds -> quality against bytes, as table and picture",
         "demo": "the whole job on made-up or your own Criteo lines, ending in a table of plans",
         "bench": "measure ingest, loader and training step on this machine",
     }

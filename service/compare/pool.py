@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -28,7 +28,7 @@ class _Worker:
 
 def run_all(
     jobs: Mapping[str, Job], *, num_workers: int, threads: int, logs: Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Generator[tuple[str, dict[str, Any]]]:
     """Train every job and yield its name and outcome as soon as it is there.
 
     A worker that dies takes its run along, which counts as failed, and is replaced. When the
@@ -89,8 +89,8 @@ def _outcome(worker: _Worker) -> dict[str, Any] | None:
         outcome = worker.connection.recv()
     except (EOFError, OSError):
         worker.process.join()
-        code = worker.process.exitcode
-        cause = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
+        code = worker.process.exitcode or 0
+        cause = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return {
             "status": "failed",
             "error": f"the worker process was ended {cause}; its log may say why",

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.compare.grid import RUNS, Grid, Run, write_plans
 from service.compare.pool import run_all
-from service.compare.records import RUNS_FILE, Record, append_record, is_done, read_records
+from service.compare.records import RUNS_FILE, Record, append_record, is_done
 from service.compare.spec import CompareSpec
 from service.compare.worker import Job
 

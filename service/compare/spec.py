@@ -90,7 +90,7 @@ class CompareSpec:
 class SizingChoice:
     """One way to size: a request without its budget, or a plan written by hand."""
 
-    request: SizingRequest = SizingRequest()
+    request: SizingRequest = field(default_factory=SizingRequest)
     budgets: tuple[str, ...] = ("",)
     """One plan each; an empty one stands for the widths that the scheme asks for."""
     file: Path | None = None

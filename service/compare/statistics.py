@@ -62,9 +62,7 @@ def t_quantile(confidence: float, freedom: int) -> float:
         high *= 2
     for _ in range(100):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if t_coverage(middle, freedom) < confidence else (low, middle)
-        )
+        low, high = (middle, high) if t_coverage(middle, freedom) < confidence else (low, middle)
     return (low + high) / 2
 
 

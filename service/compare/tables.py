@@ -35,22 +35,26 @@ def as_csv(points: Sequence[Point]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     figures = list(points[0].figures) if points else []
     writer.writerow(
-        ["recipe", "sizing", "budget", *figures, "metric", "mean", "sd", "low", "high", "n"]
-        + ["difference", "difference_low", "difference_high", "difference_n", "seconds"]
+        [
+            *("recipe", "sizing", "budget", *figures, "metric", "mean", "sd", "low", "high", "n"),
+            *("difference", "difference_low", "difference_high", "difference_n", "seconds"),
+        ]
     )
     for point in points:
         score, delta = point.score, point.difference
+        compared = [*_numbers(delta.mean, delta.low, delta.high), delta.n] if delta else [""] * 4
         writer.writerow(
-            [point.recipe, point.sizing, point.budget, *point.figures.values(), point.metric]
-            + [*map(_number, (score.mean, score.sd, score.low, score.high)), score.n]
-            + ([*map(_number, (delta.mean, delta.low, delta.high)), delta.n] if delta else [""] * 4)
-            + [f"{point.seconds:.2f}"]
+            [
+                *(point.recipe, point.sizing, point.budget, *point.figures.values(), point.metric),
+                *(*_numbers(score.mean, score.sd, score.low, score.high), score.n),
+                *(*compared, f"{point.seconds:.2f}"),
+            ]
         )
     return text.getvalue()
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
+def _numbers(*values: float) -> list[str]:
+    return ["" if math.isnan(value) else f"{value:.6g}" for value in values]
 
 
 def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[str, str]) -> str:
@@ -78,9 +82,11 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
     for point in points:
         figures = [f"{value:,.0f}" for value in point.figures.values()]
         lines.append(
-            [point.sizing, point.budget or "own", widths_text(point), *figures]
-            + [_mean_and_sd(point.score), str(point.score.n)]
-            + [_interval(point.difference), point.verdict]
+            [
+                *(point.sizing, point.budget or "own", widths_text(point), *figures),
+                *(_mean_and_sd(point.score), str(point.score.n)),
+                *(_interval(point.difference), point.verdict),
+            ]
         )
     return _markdown(lines, left=3)
 
@@ -88,8 +94,11 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
 def _slices_table(points: Sequence[Point], field: str) -> str:
     metric = points[0].metric
     names = dict.fromkeys(name for point in points for name in point.slices.get(field, {}))
-    titles = [f"{name}: rows" if of == "rows" else f"{metric} ± sd" for name in names
-              for of in ("rows", "score")]
+    titles = [
+        f"{name}: rows" if of == "rows" else f"{metric} ± sd"
+        for name in names
+        for of in ("rows", "score")
+    ]
     lines = [["sizing", "budget", *titles]]
     for point in points:
         line = [point.sizing, point.budget or "own"]

@@ -43,6 +43,8 @@ def work(connection: Connection, log: Path, threads: int) -> None:
 
     import torch
 
+    import service.train.evaluate_run
+    import service.train.loop  # noqa: F401 - seconds once, and not in the time of the first run
     from service.allocator import keep_freed_memory
     from service.logs import configure_logs
 
@@ -114,8 +116,10 @@ def _sliced(job: Job) -> dict[str, Any]:
     found = evaluate_run(
         EvaluateConfig(run=job.config.output, device=job.config.device, slices=job.slices)
     )
-    return {field: {name: _finite(of) for name, of in slices.items()}
-            for field, slices in found.slices.items()}
+    return {
+        field: {name: _finite(of) for name, of in slices.items()}
+        for field, slices in found.slices.items()
+    }
 
 
 def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
