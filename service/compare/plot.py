@@ -1,5 +1,6 @@
 """The frontier as a picture: bytes to the right, quality upward or downward, a line a sizing."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from service.compare.frontier import LOWER_IS_BETTER, Point, num_bytes
 from service.compare.spec import CompareSpec
+from service.compare.statistics import Summary
 
 INK: Final = "#222222"
 FAINT: Final = "#8a8a8a"
@@ -21,8 +23,8 @@ COLOURS: Final = (
 )
 """Okabe and Ito's palette, which colour-blind readers can tell apart, then darker ones."""
 MARKERS: Final = "osD^vPX<>*"
-DODGE_RATIO: Final = 0.012
-"""Points of one budget stand this far apart, as a share of the axis, so that bars do not hide."""
+DODGE: Final = 0.013
+"""Least distance of two points, as a share of the axis' width."""
 LABEL_GAP: Final = 0.048
 """Least distance of two labels, as a share of the axis' height."""
 
@@ -56,19 +58,31 @@ def draw(spec: CompareSpec, points: Sequence[Point]) -> list[Path]:
 def _figure(spec: CompareSpec, recipe: str, points: Sequence[Point]) -> Figure:
     figure = Figure(figsize=(8.4, 5.0), facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.09, 0.12, 0.68, 0.74))
-    lines = {name: [p for p in points if p.sizing == name] for name in spec.sizings}
-    lines = {name: line for name, line in lines.items() if line}
+    axes = figure.add_axes((0.09, 0.12, 0.7, 0.72))
     axes.set_xscale("log")
-    _limit_bytes(axes, [num_bytes(spec, point) for point in points])
-    styles = _styles(spec, lines)
+    places = _side_by_side(axes, [num_bytes(spec, point) for point in points])
+    styles = _styles(spec, dict.fromkeys(point.sizing for point in points))
     ends = {}
-    for place, (name, line) in enumerate(lines.items()):
-        shift = (place - (len(lines) - 1) / 2) * DODGE_RATIO
-        ends[name] = _draw_line(axes, spec, line, styles[name], shift)
+    for name, style in styles.items():
+        line = [(x, p.score) for x, p in zip(places, points, strict=True) if p.sizing == name]
+        _draw_line(axes, line, style)
+        ends[name] = (line[-1][0], line[-1][1].mean)
     _label(axes, ends, styles)
+    _name_budgets(axes, spec, points)
     _dress(axes, spec, recipe, points)
     return figure
+
+
+def _side_by_side(axes: Axes, values: Sequence[float]) -> list[float]:
+    """Limit the axis to the bytes, and move points of equal bytes so that no bar hides another."""
+    room = max((max(values) / min(values)) ** 0.07, 1.12)
+    low, high = min(values) / room, max(values) * room
+    axes.set_xlim(low, high)
+    shares = [math.log(value / low) / math.log(high / low) for value in values]
+    order = sorted(range(len(shares)), key=shares.__getitem__)
+    moved = spread([shares[index] for index in order], DODGE)
+    places = dict(zip(order, moved, strict=True))
+    return [low * (high / low) ** places[index] for index in range(len(values))]
 
 
 def _styles(spec: CompareSpec, names: Iterable[str]) -> dict[str, Style]:
@@ -82,26 +96,17 @@ def _styles(spec: CompareSpec, names: Iterable[str]) -> dict[str, Style]:
     return {name: styles[name] for name in names}
 
 
-def _limit_bytes(axes: Axes, values: Sequence[float]) -> None:
-    low, high = min(values), max(values)
-    room = max((high / low) ** 0.07, 1.12)
-    axes.set_xlim(low / room, high * room)
-
-
-def _draw_line(
-    axes: Axes, spec: CompareSpec, line: Sequence[Point], style: Style, shift: float
-) -> tuple[float, float]:
-    """Draw one sizing with its intervals; returns its last point."""
+def _draw_line(axes: Axes, line: Sequence[tuple[float, Summary]], style: Style) -> None:
+    """Draw one sizing with its intervals."""
     colour, marker = style
-    low, high = axes.get_xlim()
-    x = [num_bytes(spec, point) * (high / low) ** shift for point in line]
-    y = [point.score.mean for point in line]
-    below = [point.score.mean - point.score.low for point in line]
-    above = [point.score.high - point.score.mean for point in line]
+    means = [score.mean for _, score in line]
     axes.errorbar(
-        x,
-        y,
-        yerr=[below, above],
+        [x for x, _ in line],
+        means,
+        yerr=[
+            [score.mean - score.low for _, score in line],
+            [score.high - score.mean for _, score in line],
+        ],
         color=colour,
         marker=marker,
         markersize=5.5,
@@ -112,7 +117,6 @@ def _draw_line(
         capsize=2.5,
         zorder=4 if colour == INK else 3,
     )
-    return x[-1], y[-1]
 
 
 def _label(
@@ -122,7 +126,7 @@ def _label(
     low, high = axes.get_ylim()
     wanted = {name: (y - low) / (high - low) for name, (_, y) in ends.items()}
     order = sorted(wanted, key=lambda name: wanted[name])
-    for name, place in zip(order, spread([wanted[name] for name in order]), strict=True):
+    for name, place in zip(order, spread([wanted[name] for name in order], LABEL_GAP), strict=True):
         x, y = ends[name]
         axes.annotate(
             name,
@@ -145,7 +149,7 @@ def _label(
         )
 
 
-def spread(wanted: Sequence[float], gap: float = LABEL_GAP) -> list[float]:
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
     """Places as near as possible to the wanted ascending ones, none closer than ``gap``."""
     # Groups that touch move as one, centred on what their members want.
     groups: list[tuple[list[float], float]] = []
@@ -162,6 +166,21 @@ def spread(wanted: Sequence[float], gap: float = LABEL_GAP) -> list[float]:
     ]
 
 
+def _name_budgets(axes: Axes, spec: CompareSpec, points: Sequence[Point]) -> None:
+    """Write above the picture where the baseline's budgets are."""
+    for point in points:
+        if point.sizing == spec.baseline and point.budget:
+            axes.text(
+                num_bytes(spec, point),
+                1.012,
+                point.budget.replace(":", " "),
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                fontsize=8,
+                color=FAINT,
+            )
+
+
 def _dress(axes: Axes, spec: CompareSpec, recipe: str, points: Sequence[Point]) -> None:
     """Title, axes and grid."""
     metric = points[0].metric
@@ -169,9 +188,9 @@ def _dress(axes: Axes, spec: CompareSpec, recipe: str, points: Sequence[Point]) 
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     direction = "lower" if metric in LOWER_IS_BETTER else "higher"
     title = f"{recipe}: quality against bytes"
-    axes.set_title(title, loc="left", fontsize=12.5, color=INK, pad=22, weight="bold")
+    axes.set_title(title, loc="left", fontsize=12.5, color=INK, pad=34, weight="bold")
     note = f"mean of {count} seeds, bars are 95 % t-intervals; {direction} is better"
-    axes.text(0, 1.025, note, transform=axes.transAxes, fontsize=9, color=FAINT)
+    axes.text(0, 1.065, note, transform=axes.transAxes, fontsize=9, color=FAINT)
     axes.set_ylabel(f"test {NAMES.get(metric, metric)}", color=INK)
     state = "with optimizer state" if spec.bytes == "training" else "fp32"
     axes.set_xlabel(f"{spec.bytes} bytes of tables and projections ({state})", color=INK)
