@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from models.networks import NETWORKS
 from service.bench.harness import RaceConfig
 
 NetworkName = Literal["dlrm", "deepfm"]
@@ -108,3 +109,41 @@ class LookupConfig:
         for name in ("batch_size", "threads", "steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlansConfig:
+    """Race sizing plans: examples per second, and bytes between ranks."""
+
+    data: Path = Path("data")
+    """Dataset folder that the plans were made for."""
+
+    sizings: tuple[Path, ...] = (Path("sizing.json"),)
+    """Sizing plans to race."""
+
+    network: str = "dlrm"
+    """Network behind the embeddings, with its default layers."""
+
+    nproc: int = 1
+    """Ranks on this machine; with more than one their traffic is measured."""
+
+    batch_size: int = 4096
+    """Examples per rank and step."""
+
+    warmup_steps: int = 20
+    """Steps before the clock starts."""
+
+    steps: int = 60
+    """Steps that are timed."""
+
+    race: RaceConfig = field(default_factory=RaceConfig)
+    """Repeats, and patience with other users of the machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("nproc", "batch_size", "warmup_steps", "steps"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")
+        if self.network not in NETWORKS:
+            raise ValueError(
+                f"network={self.network!r} is not a network; networks: {', '.join(NETWORKS)}"
+            )

@@ -1,4 +1,4 @@
-"""``mixdim bench {step,loader,lookup,ingest}``: figures with spread, as table and JSON."""
+"""``mixdim bench {step,loader,lookup,plans,ingest}``: figures with spread, as table and JSON."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from service.bench.harness import Report, Run, Spread
 from service.bench.ingest import IngestConfig
-from service.bench.options import LoaderConfig, LookupConfig, StepConfig
+from service.bench.options import LoaderConfig, LookupConfig, PlansConfig, StepConfig
 
 PLAIN_WIDTH = 140
 """Columns of the table where stdout is a file or a pipe."""
@@ -28,6 +28,7 @@ Benchmark = (
     Annotated[StepConfig, tyro.conf.subcommand("step")]
     | Annotated[LoaderConfig, tyro.conf.subcommand("loader")]
     | Annotated[LookupConfig, tyro.conf.subcommand("lookup")]
+    | Annotated[PlansConfig, tyro.conf.subcommand("plans")]
     | Annotated[IngestConfig, tyro.conf.subcommand("ingest")]
 )
 
@@ -36,6 +37,7 @@ MODULES: Final[Mapping[type, str]] = MappingProxyType(
         StepConfig: "service.bench.step",
         LoaderConfig: "service.bench.loader",
         LookupConfig: "service.bench.lookup",
+        PlansConfig: "service.bench.plans",
         IngestConfig: "service.bench.ingest",
     }
 )
@@ -46,6 +48,8 @@ UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
         "examples_per_second": lambda value: f"{value / 1e3:,.1f} k",
         "examples_per_cpu_second": lambda value: f"{value / 1e3:,.1f} k",
         "peak_rss_bytes": lambda value: f"{value / 2**20:,.0f} MiB",
+        "traffic_bytes_per_step": lambda value: f"{value / 1024:,.0f} KiB",
+        "sum_of_widths": lambda value: f"{value:,.0f}",
         "batches_per_second": lambda value: f"{value:,.0f}",
     }
 )
