@@ -118,7 +118,7 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, object]) -> None:
         """Add a line to ``metrics.jsonl``."""
         with (self.path / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(_finite(record)) + "\n")
+            file.write(json.dumps(without_nan(record)) + "\n")
 
     def _forget_metrics_after(self, step: int) -> None:
         """Drop the lines that a resumed run will write again."""
@@ -138,9 +138,13 @@ class RunFolder:
         draft.rename(path)
 
 
-def _finite(record: Mapping[str, object]) -> dict[str, object]:
-    """JSON has no NaN: null stands for it."""
-    return {name: None if value != value else value for name, value in record.items()}
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not know, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def file_sha256(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from service.data.dataset import Split
+from service.run_folder import without_nan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +27,10 @@ class EvaluateCommand:
 
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
+
+    slices: tuple[str, ...] = ()
+    """Fields by whose frequency in training (head, torso, tail, unseen) the scores are also given,
+    as in ``--slices item_id user_id``."""
 
     batch_size: int = 8192
     """Examples per rank and step."""
@@ -55,9 +60,16 @@ def main(argv: Sequence[str]) -> int:
     if result.rank != 0:
         return 0
     if command.json:
-        print(json.dumps(dataclasses.asdict(result)))
+        content = dataclasses.asdict(result)
+        del content["rank"]
+        print(json.dumps(without_nan(content)))
         return 0
     print(f"{result.split} split, {result.checkpoint} of {command.run}")
     for name, value in result.scores.items():
         print(f"  {name:12} {value:,.6g}")
+    for field, slices in result.slices.items():
+        print(f"by frequency of {field}")
+        for name, scores in slices.items():
+            figures = "  ".join(f"{key} {value:,.6g}" for key, value in scores.items())
+            print(f"  {name:12} {figures}")
     return 0

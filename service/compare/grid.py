@@ -19,6 +19,7 @@ from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.run_folder import file_sha256
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
+from service.train.slices import check_slice
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def expand(spec: CompareSpec) -> Grid:
         PlanError: If no cell at all can be planned.
     """
     info = read_dataset_info(spec.data)
+    for field in spec.slices:
+        check_slice(info, field)
     dataset = file_sha256(spec.data / DATASET_FILE)
     infeasible: dict[str, str] = {}
     cells = list(_cells(spec, info, infeasible))

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from service.compare.frontier import LOWER_IS_BETTER, Point
 from service.compare.spec import CompareSpec
 from service.compare.statistics import Summary
+from service.run_folder import without_nan
 
 Line = Sequence[str]
 
@@ -18,15 +18,7 @@ Line = Sequence[str]
 def as_json(points: Sequence[Point]) -> str:
     """Everything that is known of every point."""
     content = [asdict(point) | {"verdict": point.verdict} for point in points]
-    return json.dumps(_finite(content), indent=1) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return json.dumps(without_nan(content), indent=1) + "\n"
 
 
 def as_csv(points: Sequence[Point]) -> str:
@@ -93,20 +85,13 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
 
 def _slices_table(points: Sequence[Point], field: str) -> str:
     metric = points[0].metric
-    names = dict.fromkeys(name for point in points for name in point.slices.get(field, {}))
-    titles = [
-        f"{name}: rows" if of == "rows" else f"{metric} ± sd"
-        for name in names
-        for of in ("rows", "score")
-    ]
+    of_points = [point.slices.get(field, {}) for point in points]
+    rows = {name: of["num_rows"] for slices in of_points for name, of in slices.items()}
+    titles = [f"{metric} of {name} ({num.mean:,.0f} rows)" for name, num in rows.items()]
     lines = [["sizing", "budget", *titles]]
-    for point in points:
-        line = [point.sizing, point.budget or "own"]
-        for name in names:
-            of = point.slices.get(field, {}).get(name, {})
-            rows = of.get("num_rows")
-            line += [f"{rows.mean:,.0f}" if rows else "", _mean_and_sd(of.get(metric))]
-        lines.append(line)
+    for point, slices in zip(points, of_points, strict=True):
+        scores = [_mean_and_sd(slices.get(name, {}).get(metric)) for name in rows]
+        lines.append([point.sizing, point.budget or "own", *scores])
     return _markdown(lines, left=2)
 
 

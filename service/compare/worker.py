@@ -1,23 +1,25 @@
 """A process that imports torch once and then trains one run after the other."""
 
 import json
+import logging
 import os
 import shutil
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.config import TrainConfig
-from service.run_folder import METRICS_FILE, RunFolder
+from service.run_folder import METRICS_FILE, RunFolder, without_nan
 
 if TYPE_CHECKING:
     from service.train.loop import TrainResult
+
+logger = logging.getLogger(__name__)
 
 STOPPED: Final = "stopped"
 """What a worker answers when a run was told to stop: nothing to record."""
@@ -62,6 +64,7 @@ def work(connection: Connection, log: Path, threads: int) -> None:
 def answer(job: Job) -> dict[str, Any] | str:
     """Train, score, tidy up; what went wrong is an answer too."""
     started = time.perf_counter()
+    logger.info("run %s", job.config.output.name)
     try:
         outcome = _train(job)
     except Exception as error:  # an edge of the system: one run must not take the others along
@@ -98,7 +101,7 @@ def _facts(folder: RunFolder, result: "TrainResult") -> dict[str, Any]:
     record = folder.read_run()
     return {
         "split": result.split,
-        "test": _finite(result.scores),
+        "test": without_nan(result.scores),
         "validation": {k: v for k, v in best.items() if k in result.scores} if best else {},
         "steps": result.steps,
         "best_step": result.best_step,
@@ -116,15 +119,7 @@ def _sliced(job: Job) -> dict[str, Any]:
     found = evaluate_run(
         EvaluateConfig(run=job.config.output, device=job.config.device, slices=job.slices)
     )
-    return {
-        field: {name: _finite(of) for name, of in slices.items()}
-        for field, slices in found.slices.items()
-    }
-
-
-def _finite(scores: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON has no NaN: null stands for it."""
-    return {name: None if value != value else value for name, value in scores.items()}
+    return dict(without_nan(found.slices))
 
 
 def _redirect(log: Path) -> None:

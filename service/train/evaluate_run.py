@@ -1,6 +1,7 @@
 """Scores of a finished run on any dataset of the same fields: the function behind ``evaluate``."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,8 @@ from service.distributed import joined_ranks
 from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import read_sizing
 from service.train.engine import build_engine
-from service.train.evaluation import evaluate
+from service.train.evaluation import predict, score
+from service.train.slices import SliceScores, by_frequency, check_slice
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +33,9 @@ class EvaluateConfig:
     checkpoint: Literal["best", "last"] = "best"
     """Which checkpoint."""
 
+    slices: tuple[str, ...] = ()
+    """Fields by whose frequency in training the scores are also given."""
+
     batch_size: int = 8192
     """Examples per rank and step."""
 
@@ -48,6 +53,8 @@ class EvaluateResult:
     checkpoint: str
     split: Split
     scores: dict[str, float]
+    slices: Mapping[str, SliceScores] = field(default_factory=dict)
+    """Scores by field and slice of frequency."""
     rank: int = 0
     """The rank that says so."""
 
@@ -57,7 +64,8 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
 
     Raises:
         FileNotFoundError: If there is no run, no dataset or no checkpoint.
-        ValueError: If the dataset's fields are not the run's, or the split is empty.
+        ValueError: If the dataset's fields are not the run's, the split is empty, or a slice's
+            field is none that examples have one id of.
     """
     folder = RunFolder(config.run)
     trained = folder.read_config()
@@ -65,6 +73,8 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     info = read_dataset_info(data)
     sizing = read_sizing(config.run / SIZING_FILE)
     sizing.check_against(info)
+    for name in config.slices:
+        check_slice(info, name)
     with joined_ranks(config.device) as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
         # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do.
@@ -87,7 +97,17 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
             rank=ranks.rank,
             world_size=ranks.world_size,
         )
-        scores = evaluate(engine.model, loader, ranks, info.task)
+        predicted = predict(engine.model, loader, ranks)
+        scores, slices = ranks.from_first(
+            lambda: (
+                score(predicted.predictions, predicted.labels, info.task),
+                by_frequency(predicted, data, info, config.split, config.slices),
+            )
+        )
         return EvaluateResult(
-            checkpoint=path.name, split=config.split, scores=asdict(scores), rank=ranks.rank
+            checkpoint=path.name,
+            split=config.split,
+            scores=asdict(scores),
+            slices=slices,
+            rank=ranks.rank,
         )

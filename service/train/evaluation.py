@@ -1,6 +1,7 @@
 """Evaluation of a model on a split: every row once, on all ranks, judged on the first."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,18 +64,40 @@ class RatingScores:
 Scores = ClickScores | RatingScores
 
 
-@torch.no_grad()
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What a model says of the rows of a split, in their order."""
+
+    predictions: npt.NDArray[np.float32]
+    """Probabilities or ratings, ``(n,)``."""
+    labels: npt.NDArray[np.float32]
+    """``(n,)``."""
+
+
 def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scores:
     """Predict every row of the loader's split and score the predictions of all ranks.
 
     Args:
         model: A `TrainTask`, sharded or not; not rewritten by a pipeline (`pipeline.detach`).
-        loader: The split to read; its order does not matter.
+        loader: The split to read, not shuffled.
         ranks: The ranks that hold the model.
         task: What labels are.
 
     Raises:
         FloatingPointError: If a prediction is not a number.
+    """
+    predicted = predict(model, loader, ranks)
+    return ranks.from_first(lambda: score(predicted.predictions, predicted.labels, task))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, loader: Loader, ranks: Ranks) -> Predicted:
+    """Predict every row of the loader's split; the first rank gets those of all ranks.
+
+    Args:
+        model: A `TrainTask`, sharded or not; not rewritten by a pipeline (`pipeline.detach`).
+        loader: The split to read, not shuffled.
+        ranks: The ranks that hold the model.
     """
     was_training = model.training
     model.eval()
@@ -85,15 +108,16 @@ def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scor
         predictions.append(predicted.cpu().numpy()[is_example])
         labels.append(batch.labels.numpy()[is_example])
     model.train(was_training)
-    own = (np.concatenate(predictions), np.concatenate(labels))
-    parts = ranks.gather(own)
-    return ranks.from_first(
-        lambda: score(
-            np.concatenate([part[0] for part in parts]),
-            np.concatenate([part[1] for part in parts]),
-            task,
-        )
+    parts = ranks.gather((predictions, labels))
+    return Predicted(
+        predictions=_in_order([part[0] for part in parts]),
+        labels=_in_order([part[1] for part in parts]),
     )
+
+
+def _in_order(ranks: Sequence[Sequence[npt.NDArray[np.float32]]]) -> npt.NDArray[np.float32]:
+    """Values by rank and batch in the order of the split: by batch, then by rank."""
+    return np.concatenate([share for batch in zip(*ranks, strict=True) for share in batch])
 
 
 def score(
