@@ -131,35 +131,37 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The checkpoint that validated best, or the newest where none was validated."""
-
-        def find() -> Path | None:
-            newest = self._newest()
-            if newest is None:
-                return None
-            best = self._folder / f"{PREFIX}{_read_progress(newest).best_step:08d}"
-            return best if best in self._finished() else newest
-
-        return self._ranks.from_first(find)
+        return self._ranks.from_first(lambda: best_checkpoint(self._folder))
 
     def _newest(self) -> Path | None:
-        return next(reversed(self._finished()), None)
-
-    def _finished(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        return sorted(
-            path
-            for path in self._folder.glob(f"{PREFIX}*")
-            if not path.name.endswith(UNFINISHED)
-            and (path / PROGRESS_FILE).is_file()
-            and (path / DCP_METADATA).is_file()
-        )
+        return next(reversed(_finished(self._folder)), None)
 
     def _remove_old(self, best_step: int) -> None:
-        for path in self._finished()[: -self._keep]:
+        for path in _finished(self._folder)[: -self._keep]:
             if path.name != f"{PREFIX}{best_step:08d}":
                 shutil.rmtree(path)
         for path in self._folder.glob(f"{PREFIX}*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The finished checkpoint that validated best, or the newest where none was validated."""
+    finished = _finished(folder)
+    if not finished:
+        return None
+    best = folder / f"{PREFIX}{_read_progress(finished[-1]).best_step:08d}"
+    return best if best in finished else finished[-1]
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted(
+        path
+        for path in folder.glob(f"{PREFIX}*")
+        if not path.name.endswith(UNFINISHED)
+        and (path / PROGRESS_FILE).is_file()
+        and (path / DCP_METADATA).is_file()
+    )
 
 
 def _read_progress(checkpoint: Path) -> Progress:

@@ -1,0 +1,240 @@
+"""A finished run as others start from it: the vectors of its ids, read a stored piece at a time.
+
+No model is built and no process group is joined. At most one stored shard of one table is held,
+so that tables that were trained on many ranks can be read by one.
+"""
+
+# Shapes:  n ids, d width of a table, D_f width of the field's vector
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.checkpoint import FileSystemReader, Metadata
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, TensorStorageMetadata
+from torch.distributed.checkpoint.planner import LoadPlan, ReadItem
+from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
+
+from models.embeddings.mixed import WidthUnifier
+from models.tables import FieldStats, SizingPlan, Table
+from service.checkpoint import best_checkpoint
+from service.run_folder import METRICS_FILE, RESULT_FILE, SIZING_FILE, RunFolder
+from service.sizing import read_sizing
+
+NETWORK: Final = "model.network."
+EMBEDDINGS: Final = NETWORK + "embeddings."
+TABLES: Final = EMBEDDINGS + "tables.embedding_bags."
+PROJECTIONS: Final = EMBEDDINGS + "unify.projections."
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmUpCost:
+    """What a run took, so that what is built on it can count it."""
+
+    seconds: float
+    """Of training, loading included; validations and checkpoints are not."""
+    examples: int
+
+
+class WarmUp:
+    """The vectors and layers of a run's best checkpoint.
+
+    Args:
+        folder: The run.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run, or the run left no checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        run = RunFolder(folder)
+        self.folder = folder
+        self.config = run.read_config()
+        plan = read_sizing(folder / SIZING_FILE).plan
+        self.plan: SizingPlan = replace(plan, join=self.config.network.join)
+        checkpoint = best_checkpoint(run.checkpoints)
+        if checkpoint is None:
+            raise FileNotFoundError(
+                f"{run.checkpoints} holds no finished checkpoint; train with `mixdim train`"
+            )
+        self._stored = StoredTensors(checkpoint)
+        self._tables = list(self.plan.tables())
+        self._projections = _projections(self.plan)
+
+    @property
+    def out_dim(self) -> int:
+        """``D``: width of the vectors."""
+        return self.plan.out_dim
+
+    def check_field(self, stats: FieldStats) -> None:
+        """Refuse a field that the run did not train, or trained with other ids.
+
+        Raises:
+            ValueError: If the field is missing or has another number of ids.
+        """
+        ids = {name: sum(b.num_ids for b in blocks) for name, blocks in self.plan.fields.items()}
+        if stats.name not in ids:
+            raise ValueError(
+                f"warm-up {self.folder} has no field {stats.name!r}, it has {list(ids)}; train it "
+                f"with all fields, or name fewer: --fields"
+            )
+        if ids[stats.name] != stats.num_embeddings:
+            raise ValueError(
+                f"field {stats.name!r}: the warm-up {self.folder} knows {ids[stats.name]} ids, "
+                f"the dataset has {stats.num_embeddings}; train the warm-up on this dataset"
+            )
+
+    def pieces(self, field: str, first_id: int, end_id: int) -> Iterator[tuple[int, Vectors]]:
+        """Vectors of a run of ids in pieces, with the id that each piece starts at.
+
+        Shape:
+            - Output: ``(n, D_f)``, behind the projection.
+        """
+        for table in self._tables:
+            start, end = max(first_id, table.first_id), min(end_id, table.first_id + table.num_ids)
+            if table.field == field and start < end:
+                projection = self._projection(table)
+                for first, rows in self._rows(table, start, end):
+                    yield first, rows if projection is None else rows @ projection
+
+    def dense(self) -> dict[str, Tensor]:
+        """Every weight that is no table and no projection, by its name in the model."""
+        names = [
+            name
+            for name in self._stored.shapes
+            if name.startswith(NETWORK) and not name.startswith(EMBEDDINGS)
+        ]
+        return {
+            name.removeprefix("model."): torch.from_numpy(self._stored.read(name)) for name in names
+        }
+
+    def cost(self) -> WarmUpCost:
+        """What the run took.
+
+        Raises:
+            FileNotFoundError: If the run has not ended.
+        """
+        path = self.folder / RESULT_FILE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
+                f"mixdim train ... --resume"
+            )
+        rate = json.loads(path.read_text())["examples_per_second"]
+        lines = (json.loads(line) for line in (self.folder / METRICS_FILE).open())
+        examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
+        return WarmUpCost(seconds=examples / rate if rate else 0.0, examples=examples)
+
+    def _rows(self, table: Table, start: int, end: int) -> Iterator[tuple[int, Vectors]]:
+        """Rows of ids ``start`` to ``end`` of a table, one stored shard at a time."""
+        name = f"{TABLES}{table.name}.weight"
+        if table.hashed_ids:
+            yield start, self._whole(name, table)[self._hashed_rows(table, start, end)]
+            return
+        cuts = [row * table.packing + table.first_id for row in self._stored.row_cuts(name)]
+        inside = sorted({start, end, *(cut for cut in cuts if start < cut < end)})
+        for first, last in pairwise(inside):
+            low, high = first - table.first_id, last - table.first_id
+            stored = slice(low // table.packing, -(-high // table.packing))
+            rows = self._stored.read(name, stored).reshape(-1, table.embedding_dim)
+            skipped = low - stored.start * table.packing
+            yield first, rows[skipped : skipped + last - first]
+
+    def _whole(self, name: str, table: Table) -> Vectors:
+        return self._stored.read(name).reshape(-1, table.embedding_dim)[: table.num_embeddings]
+
+    @staticmethod
+    def _hashed_rows(table: Table, start: int, end: int) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = np.arange(start - table.first_id, end - table.first_id)
+        return rows % table.num_embeddings
+
+    def _projection(self, table: Table) -> Vectors | None:
+        """``(d, D_f)``; None for a table that needs none."""
+        if table.name not in self._projections:
+            return None
+        index, slot = self._projections[table.name]
+        projection: Vectors = self._stored.read(f"{PROJECTIONS}{index}")[slot]
+        return projection
+
+
+class StoredTensors:
+    """Tensors of a checkpoint, of which any rows can be read.
+
+    Args:
+        checkpoint: Folder written by `torch.distributed.checkpoint`.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._reader = FileSystemReader(checkpoint)
+        self._metadata: Metadata = self._reader.read_metadata()
+        self._reader.set_up_storage_reader(self._metadata, is_coordinator=True)
+        self.shapes = {
+            name: tuple(stored.size)
+            for name, stored in self._metadata.state_dict_metadata.items()
+            if isinstance(stored, TensorStorageMetadata)
+        }
+
+    def row_cuts(self, name: str) -> list[int]:
+        """Rows at which a stored shard begins."""
+        return sorted({chunk.offsets[0] for chunk in self._stored(name).chunks})
+
+    def read(self, name: str, rows: slice | None = None) -> Vectors:
+        """Read a tensor, or some of its rows."""
+        offsets, sizes = [0] * len(self.shapes[name]), list(self.shapes[name])
+        if rows is not None:
+            offsets[0], sizes[0] = rows.start, rows.stop - rows.start
+        wanted = ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=torch.Size(sizes))
+        items = create_read_items_for_chunk_list(name, self._stored(name), [wanted])
+        target = torch.empty(sizes)
+        self._reader.read_data(LoadPlan(items), _IntoOne(target)).wait()
+        return cast(Vectors, target.numpy())
+
+    def _stored(self, name: str) -> TensorStorageMetadata:
+        if name not in self.shapes:
+            raise ValueError(
+                f"checkpoint has no {name}; its run was trained with another plan or network"
+            )
+        return cast(TensorStorageMetadata, self._metadata.state_dict_metadata[name])
+
+
+class _IntoOne(DefaultLoadPlanner):
+    """Writes whatever is read into one tensor."""
+
+    def __init__(self, target: Tensor) -> None:
+        super().__init__()
+        self._target = target
+
+    def resolve_tensor(self, read_item: ReadItem) -> Tensor:
+        """The part of the tensor that an item fills."""
+        part = self._target
+        for axis, (start, size) in enumerate(
+            zip(read_item.dest_offsets, read_item.lengths, strict=True)
+        ):
+            part = part.narrow(axis, start, size)
+        return part
+
+    def commit_tensor(self, read_item: ReadItem, tensor: Tensor) -> None:
+        """Nothing is left to do: the part is a view."""
+
+
+def _projections(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
+    """Which stored projection, and which slot of it, belongs to a narrow table."""
+    tables = list(plan.tables())
+    targets = {table.field: plan.target_dim(table) for table in tables}
+    with torch.device("meta"):
+        unify = WidthUnifier(tables, list(targets.values()))
+    return {
+        name: (index, slot)
+        for index, (_, names) in enumerate(unify.narrow_tables)
+        for slot, name in enumerate(names)
+    }
