@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing import PlanBytes, plan_bytes
-from models.tables import WIDTH_STEP, Block, SizingPlan, SparseOptimizer
+from models.tables import PACKED_DIMS, WIDTH_STEP, Block, SizingPlan, SparseOptimizer
 from service.data.dataset import DatasetInfo
 
 FORMAT_VERSION: Final = 1
@@ -84,7 +84,7 @@ class SizingFile:
         """
         rows = {stats.name: stats.num_embeddings for stats in info.field_stats}
         for name, blocks in self.fields.items():
-            sized = sum(block.num_embeddings for block in blocks)
+            sized = sum(block.num_ids for block in blocks)
             if name not in rows:
                 raise ValueError(
                     f"field {name!r} is sized but not in the dataset, which has {list(rows)}; "
@@ -143,11 +143,11 @@ def _first_fault(error: ValidationError) -> str:
 
 def _check_widths(plan: SizingPlan) -> None:
     for table in plan.tables():
-        if table.embedding_dim % WIDTH_STEP:
+        if table.embedding_dim % WIDTH_STEP and table.embedding_dim not in PACKED_DIMS:
             nearest = -(-table.embedding_dim // WIDTH_STEP) * WIDTH_STEP
             raise ValueError(
-                f"table {table.name!r}: embedding_dim={table.embedding_dim}, expected a multiple "
-                f"of {WIDTH_STEP} (FBGEMM kernels); try {nearest}"
+                f"table {table.name!r}: embedding_dim={table.embedding_dim}, expected 1, 2 or "
+                f"a multiple of {WIDTH_STEP} (FBGEMM kernels); try {nearest}"
             )
 
 

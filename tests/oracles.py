@@ -1,6 +1,6 @@
 """Slow, plain float64 versions of what the product computes fast."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,16 @@ Ids = Mapping[str, Sequence[Sequence[int]]]
 
 
 def mixed_vectors(
-    plan: SizingPlan, weights: Mapping[str, Array], projections: Mapping[str, Array], ids: Ids
+    plan: SizingPlan,
+    weights: Mapping[str, Array],
+    projections: Mapping[str, Array],
+    ids: Ids,
+    means: Collection[str] = (),
 ) -> Array:
-    """Algorithm 1 of the mixed-dimension paper, one id at a time: ``(B, F, D)``."""
+    """Algorithm 1 of the mixed-dimension paper, one id at a time: ``(B, F, D)``.
+
+    Weights are those of unpacked tables; fields in ``means`` are divided by their number of ids.
+    """
     num_examples = len(next(iter(ids.values())))
     vectors = np.zeros((num_examples, len(plan.fields), plan.out_dim))
     for field_index, field in enumerate(plan.fields):
@@ -25,10 +32,10 @@ def mixed_vectors(
                 table = max(
                     (t for t in tables if t.first_id <= row), key=lambda table: table.first_id
                 )
-                vector = weights[table.name][row - table.first_id]
+                vector = weights[table.name][(row - table.first_id) % table.num_embeddings]
                 if table.embedding_dim < plan.out_dim:
                     vector = vector @ projections[table.name]
-                vectors[example, field_index] += vector
+                vectors[example, field_index] += vector / (len(bag) if field in means else 1)
     return vectors
 
 

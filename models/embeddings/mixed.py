@@ -13,6 +13,7 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.packed import SlotSelector, feature_names, slotted
 from models.tables import SizingPlan, Table
 
 ProjectionInit = Literal["identity", "orthogonal", "xavier"]
@@ -32,20 +33,19 @@ class MixedEmbeddings(FieldEmbeddings):
 
     A field of several blocks has one table and one feature a block; an id is in exactly one of
     them, the other bags are empty and sum to zero, and projections have no bias, so the sum over
-    blocks is the paper's Algorithm 1, for lists of ids too.
+    blocks is the paper's Algorithm 1, for lists of ids too. Tables of width 1 and 2 are packed,
+    see `models.embeddings.packed`.
 
     Args:
         plan: Which tables every field has, and ``out_dim``.
-        pooling: How list-valued fields are pooled, by field; ``sum`` where not named.
+        pooling: The list-valued fields, and how each is pooled.
         projection_init: How projections start. The identity keeps narrow tables aligned with wide
             ones and has learned best (biased MF on MovieLens 1M).
         device: Where tables are created; ``"meta"`` when a sharding plan follows.
 
-    Raises:
-        ValueError: If a field of several blocks asks for mean pooling.
-
     Shape:
-        - Input: a `KeyedJaggedTensor` of batch size ``B`` with one key a table.
+        - Input: a `KeyedJaggedTensor` of batch size ``B`` with the keys of
+          `models.embeddings.packed.feature_keys`; one a table where nothing is packed.
         - Output: ``(B, sum of D_f)``, fields in the order of the plan; all ``D`` wide where the
           plan joins them by projection.
 
@@ -63,32 +63,38 @@ class MixedEmbeddings(FieldEmbeddings):
     ) -> None:
         super().__init__()
         self.field_names = tuple(plan.fields)
+        pooling = pooling or {}
         tables = list(plan.tables())
-        targets = {table.field: plan.target_dim(table) for table in tables}
-        self.field_dims = tuple(targets.values())
+        blocks_of = _by_field(tables)
+        self.field_dims = tuple(plan.target_dim(blocks[0]) for blocks in blocks_of.values())
         self.out_dim = max(self.field_dims)
         self.tables = EmbeddingBagCollection(
-            tables=[_bag_config(table, plan, pooling or {}) for table in tables],
+            tables=[_bag_config(table, blocks_of[table.field], pooling) for table in tables],
             device=torch.device(device) if device is not None else None,
         )
-        self.unify = WidthUnifier(tables, self.field_dims, init=projection_init)
+        self.unify = WidthUnifier(tables, self.field_dims, init=projection_init, pooling=pooling)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
         """Look up, pool and project every field."""
-        unified: Tensor = self.unify(self.tables(features))
+        unified: Tensor = self.unify(self.tables(features), features)
         return unified
 
 
 class WidthUnifier(nn.Module):
     """Project pooled tables to their field's width, one batched matmul a shape, and sum blocks.
 
+    A mean over several features, those of blocks or of slots, is taken here: they are summed, and
+    divided by the number of ids in all of them.
+
     Args:
         tables: The tables in the order of the fields; blocks of a field stand together.
         field_dims: ``D_f`` of every field.
         init: How projections start.
+        pooling: The list-valued fields, and how each is pooled.
 
     Shape:
-        - Input: a `KeyedTensor` with one key a table, in any order (sharding changes it).
+        - Input: a `KeyedTensor` with one key a feature, in any order (sharding changes it), and
+          the features it was pooled from.
         - Output: ``(B, sum of D_f)``, fields in the order of ``tables``.
     """
 
@@ -98,14 +104,14 @@ class WidthUnifier(nn.Module):
         field_dims: Sequence[int],
         *,
         init: ProjectionInit = "identity",
+        pooling: Mapping[str, Pooling] | None = None,
     ) -> None:
         super().__init__()
+        pooling = pooling or {}
         self.table_names = [table.name for table in tables]
-        self.blocks_of_fields = [
-            [table.name for table in blocks]
-            for _, blocks in groupby(tables, key=lambda table: table.field)
-        ]
-        target = dict(zip(dict.fromkeys(t.field for t in tables), field_dims, strict=True))
+        blocks_of = _by_field(tables)
+        self.blocks_of_fields = [[table.name for table in blocks] for blocks in blocks_of.values()]
+        target = dict(zip(blocks_of, field_dims, strict=True))
         by_shape: dict[tuple[int, int], list[str]] = {}
         for table in tables:
             if table.embedding_dim < target[table.field]:
@@ -118,41 +124,78 @@ class WidthUnifier(nn.Module):
         )
         for projection in self.projections:
             _init_projections(projection, init)
-        self._passes_through = not by_shape and len(self.blocks_of_fields) == len(tables)
+        self._slot_features = {
+            table: feature_names(table, pooling)
+            for table in tables
+            if table.packing > 1 and table.field in pooling
+        }
+        self._select = SlotSelector(slotted(tables, pooling))
+        self._means = _keys_of_means(blocks_of, pooling)
+        self._passes_through = (
+            not by_shape
+            and len(blocks_of) == len(tables)
+            and all(table.packing == 1 for table in tables)
+        )
 
-    def forward(self, pooled: KeyedTensor) -> Tensor:
+    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> Tensor:
         """Bring every field to its width."""
         if self._passes_through and pooled.keys() == self.table_names:
             return pooled.values()
         vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
+        if self._select.names:
+            vectors.update(self._select(pooled, features))
+        for table, names in self._slot_features.items():
+            slots = [torch.split(vectors[name], table.embedding_dim, dim=1) for name in names]
+            vectors[table.name] = _sum([parts[slot] for slot, parts in enumerate(slots)])
         for (_, names), projections in zip(self.narrow_tables, self.projections, strict=True):
             narrow = torch.stack([vectors[name] for name in names])  # (n, B, d)
             vectors.update(zip(names, torch.bmm(narrow, projections), strict=True))
-        return torch.cat([_sum(vectors, blocks) for blocks in self.blocks_of_fields], dim=1)
+        fields = [_sum([vectors[name] for name in blocks]) for blocks in self.blocks_of_fields]
+        for position, keys in self._means:
+            lengths = features.lengths().view(-1, features.stride())[keys].sum(0)  # (B,)
+            fields[position] = fields[position] / lengths.clamp(min=1).unsqueeze(1)
+        return torch.cat(fields, dim=1)
 
 
-def _sum(vectors: Mapping[str, Tensor], blocks: Sequence[str]) -> Tensor:
-    first, *others = (vectors[name] for name in blocks)
+def _sum(vectors: Sequence[Tensor]) -> Tensor:
+    first, *others = vectors
     for other in others:
         first = first + other
     return first
 
 
+def _by_field(tables: Sequence[Table]) -> dict[str, list[Table]]:
+    return {name: list(blocks) for name, blocks in groupby(tables, key=lambda t: t.field)}
+
+
+def _is_mean_of_several(blocks: Sequence[Table], pooling: Mapping[str, Pooling]) -> bool:
+    """Whether a field is a mean over several features, which kernels cannot take."""
+    return pooling.get(blocks[0].field) == "mean" and (len(blocks) > 1 or blocks[0].packing > 1)
+
+
+def _keys_of_means(
+    blocks_of: Mapping[str, Sequence[Table]], pooling: Mapping[str, Pooling]
+) -> list[tuple[int, slice]]:
+    """The positions of fields that are means over several features, and those features' keys."""
+    means, first = [], 0
+    for position, blocks in enumerate(blocks_of.values()):
+        last = first + sum(len(feature_names(table, pooling)) for table in blocks)
+        if _is_mean_of_several(blocks, pooling):
+            means.append((position, slice(first, last)))
+        first = last
+    return means
+
+
 def _bag_config(
-    table: Table, plan: SizingPlan, pooling: Mapping[str, Pooling]
+    table: Table, blocks: Sequence[Table], pooling: Mapping[str, Pooling]
 ) -> EmbeddingBagConfig:
-    pool = pooling.get(table.field, "sum")
-    if pool == "mean" and len(plan.fields[table.field]) > 1:
-        raise ValueError(
-            f"field {table.field!r}: pooling='mean' with {len(plan.fields[table.field])} blocks, "
-            f"expected 'sum' (a mean over blocks is not the mean over ids); use one block or 'sum'"
-        )
+    is_mean = pooling.get(table.field) == "mean" and not _is_mean_of_several(blocks, pooling)
     return EmbeddingBagConfig(
         name=table.name,
-        feature_names=[table.name],
-        num_embeddings=table.num_embeddings,
-        embedding_dim=table.embedding_dim,
-        pooling=PoolingType.MEAN if pool == "mean" else PoolingType.SUM,
+        feature_names=feature_names(table, pooling),
+        num_embeddings=table.stored.num_embeddings,
+        embedding_dim=table.stored.embedding_dim,
+        pooling=PoolingType.MEAN if is_mean else PoolingType.SUM,
     )
 
 

@@ -3,7 +3,7 @@
 # Shapes:  n examples, I dense columns, S single-valued fields
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+from models.embeddings.packed import feature_keys, slotted
 from models.tables import SizingPlan, Table
 
 Ids = npt.NDArray[np.int32]
@@ -74,6 +75,12 @@ class ListColumn:
         within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
         return ListColumn(lengths=lengths, values=self.values[np.repeat(starts, lengths) + within])
 
+    def where(self, is_kept: npt.NDArray[np.bool_]) -> "ListColumn":
+        """Keep some of the ids; examples stay, some with fewer ids."""
+        example = np.repeat(np.arange(len(self.lengths)), self.lengths)[is_kept]
+        lengths = np.bincount(example, minlength=len(self.lengths)).astype(np.int32)
+        return ListColumn(lengths=lengths, values=self.values[is_kept])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
@@ -129,10 +136,12 @@ def _one_id_each(num_bags: int) -> tuple[Tensor, Tensor]:
 
 
 class FeatureBuilder:
-    """Turns ids by field into a `KeyedJaggedTensor` with one key a table of the sizing plan.
+    """Turns ids by field into the `KeyedJaggedTensor` of a sizing plan: ids become stored rows.
 
     Fields of one block pass their ids through; a field of several blocks sends each id to the
-    block that holds its row and leaves the other blocks' bags empty.
+    block that holds its row and leaves the other blocks' bags empty. Hashed blocks wrap their ids
+    around. Ids of a packed table become its stored rows; their slots follow as features of their
+    own, after those of all tables, or decide in which of the table's features a list's id is.
 
     Args:
         plan: Which tables every field has.
@@ -143,28 +152,58 @@ class FeatureBuilder:
         self.single_fields = tuple(name for name in plan.fields if name not in list_fields)
         self.list_fields = tuple(name for name in plan.fields if name in list_fields)
         self._tables = list(plan.tables())
-        self._keys = [table.name for table in self._tables]
-        self._is_plain = not self.list_fields and len(self._tables) == len(plan.fields)
+        self._keys = feature_keys(self._tables, self.list_fields)
+        self._slotted = [table.name for table in slotted(self._tables, self.list_fields)]
+        self._has_one_id_a_key = not self.list_fields and len(self._tables) == len(plan.fields)
+        self._is_plain = self._has_one_id_a_key and not any(
+            table.hashed_ids or table.packing > 1 for table in self._tables
+        )
 
     def __call__(self, columns: Columns) -> KeyedJaggedTensor:
         """Build the features of a batch."""
-        num_examples = len(columns)
-        if self._is_plain:
-            lengths, offsets = _one_id_each(len(self._keys) * num_examples)
+        if self._has_one_id_a_key:
+            ids = columns.ids if self._is_plain else self._stored_rows(columns.ids)
+            lengths, offsets = _one_id_each(ids.size)
             return KeyedJaggedTensor(
                 keys=self._keys,
-                values=torch.from_numpy(columns.ids.reshape(-1)),
+                values=torch.from_numpy(ids.reshape(-1)),
                 lengths=lengths,
                 offsets=offsets,
-                stride=num_examples,
+                stride=len(columns),
             )
-        routed = [self._route(table, columns) for table in self._tables]
+        routed = self._route_all(columns)
         return KeyedJaggedTensor(
             keys=self._keys,
             values=torch.from_numpy(np.concatenate([column.values for column in routed])),
             lengths=torch.from_numpy(np.concatenate([column.lengths for column in routed])),
-            stride=num_examples,
+            stride=len(columns),
         )
+
+    def _stored_rows(self, ids: Ids) -> Ids:
+        """Stored rows of tables that are all their field has, and below them the slots."""
+        stored = np.empty((len(self._keys), ids.shape[1]), dtype=np.int32)
+        slots = dict(zip(self._slotted, stored[len(ids) :], strict=True))
+        for table, rows, target in zip(self._tables, ids, stored, strict=False):
+            wrapped = rows % table.num_embeddings if table.hashed_ids else rows
+            if table.packing > 1:
+                np.bitwise_and(wrapped, table.packing - 1, out=slots[table.name])
+            np.floor_divide(wrapped, table.packing, out=target)
+        return stored
+
+    def _route_all(self, columns: Columns) -> list[ListColumn]:
+        """Stored rows by key."""
+        routed, slots = [], {}
+        for table in self._tables:
+            rows = self._route(table, columns)
+            if table.packing == 1:
+                routed.append(rows)
+            elif table.name in self._slotted:
+                routed.append(_divided(rows, table.packing))
+                slots[table.name] = _slots(rows, table.packing)
+            else:
+                parts = (_with_slot(rows, slot, table.packing) for slot in range(table.packing))
+                routed.extend(_divided(part, table.packing) for part in parts)
+        return routed + [slots[name] for name in self._slotted]
 
     def _route(self, table: Table, columns: Columns) -> ListColumn:
         """The ids of one table, as rows of that table."""
@@ -173,10 +212,24 @@ class FeatureBuilder:
         else:
             ids = columns.ids[self.single_fields.index(table.field)]
             column = ListColumn(lengths=np.ones(len(ids), dtype=np.int32), values=ids)
-        if table.name == table.field:
-            return column
-        rows = column.values - np.int32(table.first_id)
-        is_here = (rows >= 0) & (rows < table.num_embeddings)
-        example = np.repeat(np.arange(len(columns)), column.lengths)[is_here]
-        lengths = np.bincount(example, minlength=len(columns)).astype(np.int32)
-        return ListColumn(lengths=lengths, values=rows[is_here])
+        if table.name != table.field:
+            rows = column.values - np.int32(table.first_id)
+            column = replace(column, values=rows).where((rows >= 0) & (rows < table.num_ids))
+        if table.hashed_ids:
+            column = replace(column, values=column.values % np.int32(table.num_embeddings))
+        return column
+
+
+def _divided(rows: ListColumn, packing: int) -> ListColumn:
+    return replace(rows, values=rows.values // np.int32(packing))
+
+
+def _with_slot(rows: ListColumn, slot: int, packing: int) -> ListColumn:
+    return rows.where(rows.values % packing == slot)
+
+
+def _slots(rows: ListColumn, packing: int) -> ListColumn:
+    """One slot an example of a single-valued field; 0 where another block holds its id."""
+    slots = np.zeros(len(rows.lengths), dtype=np.int32)
+    slots[rows.lengths > 0] = rows.values % packing
+    return ListColumn(lengths=np.ones(len(slots), dtype=np.int32), values=slots)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from models.embeddings.packed import pack
 from models.tables import SizingPlan, Table
 
 CHUNK_ROWS = 65_536
+"""Rows that one generator fills; a multiple of every packing."""
 
 TableInit = Literal["rows", "xavier"]
 
@@ -24,7 +26,8 @@ def initialise_tables(
     """Fill every table, or this rank's shards of it, from a seed, its name and row numbers alone.
 
     So a model starts the same on 1 rank as on 8, table-wise or row-wise. No rank ever holds more
-    than its own shards and one chunk of rows.
+    than its own shards and one chunk of rows. A packed table starts like an unpacked one of its
+    rows and width; what is over in its last stored row is 0.
 
     Args:
         model: Holds the tables, sharded or not.
@@ -58,12 +61,15 @@ def _fill(
     fan = table.num_embeddings + table.embedding_dim
     bound = math.sqrt(1 / table.num_embeddings if init == "rows" else 6 / fan)
     identity = zlib.crc32(table.name.encode())
+    chunk_rows = CHUNK_ROWS // table.packing  # of the table as it is stored
     last_row = first_row + rows
-    for chunk in range(first_row // CHUNK_ROWS, -(-last_row // CHUNK_ROWS)):
-        start = max(chunk * CHUNK_ROWS, first_row)
-        stop = min((chunk + 1) * CHUNK_ROWS, last_row, table.num_embeddings)
+    for chunk in range(first_row // chunk_rows, -(-last_row // chunk_rows)):
+        start = max(chunk * chunk_rows, first_row)
+        stop = min((chunk + 1) * chunk_rows, last_row)
         size = (min(CHUNK_ROWS, table.num_embeddings - chunk * CHUNK_ROWS), table.embedding_dim)
         values = np.random.default_rng([seed, identity, chunk]).random(size, dtype=np.float32)
-        inside = slice(start - chunk * CHUNK_ROWS, stop - chunk * CHUNK_ROWS)
-        values = values[inside, first_column : first_column + columns]
-        shard[start - first_row : stop - first_row] = torch.from_numpy(bound * (2 * values - 1))
+        stored = pack(torch.from_numpy(bound * (2 * values - 1)), table)
+        inside = slice(start - chunk * chunk_rows, stop - chunk * chunk_rows)
+        shard[start - first_row : stop - first_row] = stored[
+            inside, first_column : first_column + columns
+        ]

@@ -8,14 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchrec.sparse.jagged_tensor import KeyedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.mixed import MixedEmbeddings, WidthUnifier
+from models.embeddings.packed import pack, unpack
 from models.tables import Block, SizingPlan, Table
 from service.data.batch import Columns, FeatureBuilder, ListColumn
 from tests.oracles import mixed_vectors
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mde_forward.json"
+NO_FEATURES = KeyedJaggedTensor.empty()
+"""What is neither packed nor a mean over blocks needs no features behind the tables."""
 
 
 def stacked(embeddings, features):
@@ -25,37 +28,56 @@ def stacked(embeddings, features):
 
 
 def plan_of(out_dim, **fields):
+    """Blocks are (rows, width) or (rows, width, hashed ids)."""
     return SizingPlan(
         fields={
-            name: tuple(Block(num_embeddings=n, embedding_dim=d, asked_dim=d) for n, d in blocks)
+            name: tuple(
+                Block(num_embeddings=n, embedding_dim=d, asked_dim=d, hashed_ids=sum(hashed))
+                for n, d, *hashed in blocks
+            )
             for name, blocks in fields.items()
         },
         out_dim=out_dim,
     )
 
 
-def features_of(plan, ids):
-    """All fields as lists, so that empty and long bags are covered."""
+def columns_of(plan, ids, singles=()):
+    """Columns of ids; fields are lists, with empty and long bags, or have one id an example."""
     lists = tuple(
         ListColumn(
             lengths=np.array([len(bag) for bag in ids[name]], dtype=np.int32),
             values=np.array([row for bag in ids[name] for row in bag], dtype=np.int32),
         )
         for name in plan.fields
+        if name not in singles
     )
-    num_examples = len(lists[0].lengths)
-    columns = Columns(
+    num_examples = len(next(iter(ids.values())))
+    return Columns(
         labels=np.zeros(num_examples, np.float32),
         dense=np.zeros((num_examples, 0), np.float32),
-        ids=np.zeros((0, num_examples), np.int32),
+        ids=np.array([[bag[0] for bag in ids[name]] for name in plan.fields if name in singles])
+        .reshape(-1, num_examples)
+        .astype(np.int32),
         lists=lists,
     )
-    return FeatureBuilder(plan, list(plan.fields))(columns)
 
 
-def weights_of(embeddings):
+def features_of(plan, ids, singles=()):
+    lists = [name for name in plan.fields if name not in singles]
+    return FeatureBuilder(plan, lists)(columns_of(plan, ids, singles))
+
+
+def sums(plan):
+    return dict.fromkeys(plan.fields, "sum")
+
+
+def weights_of(embeddings, plan):
+    """Rows of all tables as if none were packed."""
     bags = embeddings.tables.embedding_bags
-    return {name: bag.weight.detach().double().numpy() for name, bag in bags.items()}
+    return {
+        table.name: unpack(bags[table.name].weight, table).detach().double().numpy()
+        for table in plan.tables()
+    }
 
 
 def projections_of(embeddings):
@@ -68,29 +90,34 @@ def projections_of(embeddings):
 
 
 @st.composite
-def plans_and_ids(draw):
-    out_dim = draw(st.sampled_from([4, 8, 12]))
-    widths = st.sampled_from([w for w in (4, 8, 12) if w <= out_dim])
-    blocks = st.lists(st.tuples(st.integers(1, 5), widths), min_size=1, max_size=3)
+def cases(draw):
+    """Plans of all widths, blocks and hashed ids; ids of lists and of single-valued fields."""
+    out_dim = draw(st.sampled_from([1, 2, 4, 8, 12]))
+    widths = st.sampled_from([w for w in (1, 2, 4, 8, 12) if w <= out_dim])
+    block = st.tuples(st.integers(1, 9), widths, st.sampled_from([0, 0, 5]))
+    blocks = st.lists(block, min_size=1, max_size=3)
     fields = {f"f{i}": draw(blocks) for i in range(draw(st.integers(1, 4)))}
+    singles = draw(st.sets(st.sampled_from(sorted(fields))))
     num_examples = draw(st.integers(1, 5))
-    ids = {
-        name: [
-            draw(st.lists(st.integers(0, sum(n for n, _ in blocks) - 1), max_size=4))
-            for _ in range(num_examples)
-        ]
-        for name, blocks in fields.items()
-    }
-    return plan_of(out_dim, **fields), ids
+    ids = {}
+    for name, cut in fields.items():
+        row = st.integers(0, sum(n + hashed for n, _, hashed in cut) - 1)
+        bag = st.lists(row, min_size=name in singles, max_size=1 if name in singles else 4)
+        ids[name] = [draw(bag) for _ in range(num_examples)]
+    pooling = {name: draw(st.sampled_from(["sum", "mean"])) for name in set(fields) - singles}
+    return plan_of(out_dim, **fields), ids, singles, pooling
 
 
-@settings(deadline=None, max_examples=60)
-@given(plans_and_ids())
+@settings(deadline=None, max_examples=150)
+@given(cases())
 def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
-    plan, ids = case
-    embeddings = MixedEmbeddings(plan, projection_init="xavier")
-    expected = mixed_vectors(plan, weights_of(embeddings), projections_of(embeddings), ids)
-    found = stacked(embeddings, features_of(plan, ids)).detach().double().numpy()
+    plan, ids, singles, pooling = case
+    embeddings = MixedEmbeddings(plan, pooling=pooling, projection_init="xavier")
+    means = {name for name, pool in pooling.items() if pool == "mean"}
+    expected = mixed_vectors(
+        plan, weights_of(embeddings, plan), projections_of(embeddings), ids, means
+    )
+    found = stacked(embeddings, features_of(plan, ids, singles)).detach().double().numpy()
     assert found.shape == expected.shape
     assert np.allclose(found, expected, atol=1e-5)
 
@@ -98,10 +125,11 @@ def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
 def test_forward_equals_the_worked_example_of_the_paper():
     golden = json.loads(GOLDEN.read_text())
     plan = plan_of(4, f=[(2, 4), (3, 2)])
-    embeddings = MixedEmbeddings(plan)
+    embeddings = MixedEmbeddings(plan, pooling=sums(plan))
+    bags = embeddings.tables.embedding_bags
     with torch.no_grad():
-        embeddings.tables.embedding_bags["f/0"].weight.copy_(torch.tensor(golden["E0"]))
-        embeddings.tables.embedding_bags["f/1"].weight.copy_(torch.tensor(golden["E1"]))
+        for table, rows in zip(plan.tables(), (golden["E0"], golden["E1"]), strict=True):
+            bags[table.name].weight.copy_(pack(torch.tensor(rows), table))
         embeddings.unify.projections[0].copy_(torch.tensor([golden["P1"]]))
     found = stacked(embeddings, features_of(plan, {"f": [[0], [1], [2], [3], [4]]}))
     assert found[:, 0].tolist() == [golden["out"][str(row)] for row in range(5)]
@@ -111,7 +139,7 @@ def test_uniform_plans_have_no_projection_and_copy_nothing():
     plan = plan_of(8, a=[(5, 8)], b=[(3, 8)])
     unify = WidthUnifier(list(plan.tables()), (8, 8))
     pooled = KeyedTensor(["a", "b"], [8, 8], torch.randn(6, 16))
-    found = unify(pooled)
+    found = unify(pooled, NO_FEATURES)
     assert not list(unify.parameters())
     assert found.data_ptr() == pooled.values().data_ptr()
 
@@ -127,7 +155,7 @@ def test_order_of_the_pooled_keys_does_not_matter(widths):
     vectors = {n: torch.randn(5, w) for n, w in zip(names, widths, strict=True)}
     in_order = KeyedTensor.from_tensor_list(names, [vectors[n] for n in names])
     turned = KeyedTensor.from_tensor_list(names[::-1], [vectors[n] for n in names[::-1]])
-    assert torch.equal(unify(in_order), unify(turned))
+    assert torch.equal(unify(in_order, NO_FEATURES), unify(turned, NO_FEATURES))
 
 
 def test_identity_projections_keep_the_leading_axes():
@@ -143,10 +171,29 @@ def test_bytes_are_those_of_tables_and_projections():
     assert MixedEmbeddings(plan).num_bytes() == 4 * (5 * 8 + 3 * 4 + 4 * 8)
 
 
-def test_mean_pooling_of_several_blocks_is_refused():
-    plan = plan_of(8, f=[(2, 8), (3, 4)])
-    with pytest.raises(ValueError, match="field 'f': pooling='mean' with 2 blocks"):
-        MixedEmbeddings(plan, pooling={"f": "mean"})
+def test_packed_tables_allocate_four_floats_a_stored_row_and_nothing_else():
+    plan = plan_of(2, ones=[(5, 1)], twos=[(7, 2)])
+    assert MixedEmbeddings(plan).num_bytes() == 4 * (2 * 4 + 4 * 4 + 1 * 2)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_unpacking_undoes_packing_and_what_is_over_is_zero(width):
+    table = Table(name="t", field="t", num_embeddings=7, embedding_dim=width)
+    rows = torch.rand(7, width) + 1
+    weight = pack(rows, table)
+    assert weight.shape == (table.stored.num_embeddings, 4)
+    assert torch.equal(unpack(weight, table), rows)
+    assert weight.sum() == pytest.approx(float(rows.sum()))
+
+
+def test_rows_beside_the_one_that_is_read_get_a_gradient_of_exactly_zero():
+    plan = plan_of(2, f=[(6, 1)], g=[(6, 2)])
+    embeddings = MixedEmbeddings(plan, projection_init="xavier")
+    embeddings(features_of(plan, {"f": [[5]], "g": [[3]]}, {"f", "g"})).sum().backward()
+    for table, row in zip(plan.tables(), (5, 3), strict=True):
+        bag = embeddings.tables.embedding_bags[table.name]
+        read = unpack(bag.weight.grad, table).abs().sum(1).nonzero().flatten().tolist()
+        assert read == [row]
 
 
 def test_a_table_wider_than_the_model_is_refused():

@@ -170,7 +170,7 @@ def forward_of_example(golden: Mapping[str, Any], kind: ShardingType) -> list[li
             ids=np.arange(5, dtype=np.int32)[None],
             lists=(),
         )
-        vectors: list[list[float]] = model(FeatureBuilder(plan)(columns))[:, 0, :4].tolist()
+        vectors: list[list[float]] = model(FeatureBuilder(plan)(columns))[:, :4].tolist()
         return vectors
 
 
