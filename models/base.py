@@ -26,6 +26,10 @@ class CtrModel(nn.Module, ABC):
     join: ClassVar[Join] = "project"
     """Whether the fields must be equally wide."""
 
+    y_range: tuple[float, float] | None = None
+    """Bounds of the ratings that scores stand for: scores are then their log odds between the two,
+    and whoever turns scores into predictions applies the sigmoid. None for unbounded ratings."""
+
     def __init__(self, embeddings: FieldEmbeddings, num_dense: int) -> None:
         super().__init__()
         if self.join == "project" and len(set(embeddings.field_dims)) > 1:
@@ -41,7 +45,8 @@ class CtrModel(nn.Module, ABC):
 
         Shape:
             - Input: ``dense`` ``(B, I)``; ``features`` of batch size ``B``.
-            - Output: logits ``(B,)``; for rating data the rating itself.
+            - Output: logits ``(B,)``; for rating data the rating itself, or its log odds within
+              ``y_range``. All count from the constant that the task adds.
         """
         return self.score(dense, self.embeddings(features))
 

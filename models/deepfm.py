@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.fm import pairwise_interactions
 from models.layers.mlp import MLP
 
 
@@ -46,17 +47,3 @@ class DeepFM(CtrModel):
         linear = self.first_order(inputs) + self.deep(inputs)  # (B, 1)
         logits: Tensor = linear.squeeze(1) + pairwise_interactions(self.stacked(fields))
         return logits
-
-
-def pairwise_interactions(fields: Tensor) -> Tensor:
-    """Sum of the dots of all pairs of fields, in time linear in ``F``.
-
-    ``sum_{i<j} <v_i, v_j> = 1/2 sum_D ((sum_i v_i)^2 - sum_i v_i^2)``
-
-    Shape:
-        - Input: ``(B, F, D)``.
-        - Output: ``(B,)``.
-    """
-    square_of_sum = fields.sum(dim=1).square()
-    sum_of_squares = fields.square().sum(dim=1)
-    return 0.5 * (square_of_sum - sum_of_squares).sum(dim=1)

@@ -1,22 +1,29 @@
-"""Biased matrix factorization: the dot of two fields, their biases and the mean."""
+"""Matrix factorization: the dot of two fields, with or without a bias of each."""
 
 # Shapes:  B batch, D out_dim
+
+from typing import Literal
 
 from torch import Tensor, nn
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
 
+Biases = Literal["direction", "column", "none"]
+
 
 class MF(CtrModel):
-    """``mean + b_u + b_i + <e_u, e_i>`` for the two fields of the plan.
+    """``mean + b_u + b_i + <e_u, e_i>`` for the two fields of the plan; the task adds the mean.
 
-    A bias is a learned direction of the id's own vector, so that a wide table carries it as one of
-    its columns and no bytes lie outside of the plan.
+    Biases are part of the id's own vector, so that a wide table carries them and no bytes lie
+    outside of the plan.
 
     Args:
         embeddings: Turns features into two fields ``D`` wide.
         num_dense: Ignored; factorization has no dense inputs.
+        biases: ``direction``: a learned direction of the vector, which stays in the dot;
+            ``column``: the first element, which is left out of the dot; ``none``: no biases, the
+            recipe of the mixed-dimension paper.
 
     Raises:
         ValueError: If the plan has not exactly two fields.
@@ -25,18 +32,46 @@ class MF(CtrModel):
         Koren et al., *Matrix Factorization Techniques for Recommender Systems*, Computer 2009.
     """
 
-    def __init__(self, embeddings: FieldEmbeddings, num_dense: int) -> None:
+    def __init__(
+        self, embeddings: FieldEmbeddings, num_dense: int, *, biases: Biases = "direction"
+    ) -> None:
         super().__init__(embeddings, num_dense)
-        if len(embeddings.field_names) != 2:
-            raise ValueError(
-                f"mf multiplies two fields, the sizing plan has {len(embeddings.field_names)} "
-                f"({', '.join(embeddings.field_names)}); name two: mixdim size --fields A B"
-            )
-        self.biases = nn.Linear(2 * embeddings.out_dim, 1)
+        check_pair("mf", embeddings)
+        self.has_bias_column = biases == "column"
+        self.biases = nn.Linear(2 * embeddings.out_dim, 1) if biases == "direction" else None
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:  # noqa: ARG002
         """Score a batch."""
-        biases = self.biases(fields).squeeze(1)
-        first, second = self.stacked(fields).unbind(1)
-        logits: Tensor = biases + (first * second).sum(dim=1)
-        return logits
+        user, item = self.stacked(fields).unbind(1)
+        if self.has_bias_column:
+            return dot_and_biases(user, item)
+        dots = (user * item).sum(dim=1)
+        return dots if self.biases is None else dots + self.biases(fields).squeeze(1)
+
+
+def dot_and_biases(user: Tensor, item: Tensor) -> Tensor:
+    """``b_u + b_i + <e_u, e_i>``, where column 0 is the bias and the others are the factors.
+
+    Shape:
+        - Input: ``(B, D)`` each.
+        - Output: ``(B,)``.
+    """
+    return user[:, 0] + item[:, 0] + (user[:, 1:] * item[:, 1:]).sum(dim=1)
+
+
+def check_pair(model: str, embeddings: FieldEmbeddings) -> None:
+    """Refuse embeddings of other than two fields.
+
+    Args:
+        model: Its name, as a user chose it.
+        embeddings: What it is to multiply.
+
+    Raises:
+        ValueError: If there are fewer or more than two fields.
+    """
+    names = embeddings.field_names
+    if len(names) != 2:
+        raise ValueError(
+            f"{model} multiplies two fields, the sizing plan has {len(names)} "
+            f"({', '.join(names)}); name two: mixdim size --fields A B"
+        )

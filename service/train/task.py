@@ -20,7 +20,8 @@ class TrainTask(nn.Module):
     """Log loss of clicks or squared error of ratings, scaled to the mean of the global batch.
 
     The network predicts the deviation from a constant, the log odds of the training split's click
-    ratio or its mean rating, so that learning starts from the best constant.
+    ratio or its mean rating, so that learning starts from the best constant. Within a network's
+    ``y_range`` deviation and constant are log odds of the rating between its bounds.
 
     Args:
         network: Scores examples.
@@ -33,6 +34,9 @@ class TrainTask(nn.Module):
         - Input: a `Batch` of size ``B``.
         - Output: the local loss, a scalar, and ``(loss, predictions, labels)`` without gradients;
           predictions are probabilities or ratings, ``(B,)``.
+
+    Raises:
+        ValueError: If the network bounds ratings and labels are clicks, or their mean is outside.
     """
 
     constant: Tensor
@@ -44,8 +48,14 @@ class TrainTask(nn.Module):
         self.network = network
         self.bf16_on = bf16_on
         self.is_click = task == "click"
+        self.y_range = network.y_range
+        constant = label_mean
+        if self.is_click:
+            _check_unbounded(self.y_range)
+            constant = _log_odds(label_mean)
+        elif self.y_range is not None:
+            constant = _log_odds(_share_of_range(label_mean, self.y_range))
         # A buffer, so that a checkpoint keeps it: another dataset has another mean.
-        constant = _log_odds(label_mean) if self.is_click else label_mean
         self.register_buffer("constant", torch.tensor(constant))
 
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput]:
@@ -53,6 +63,9 @@ class TrainTask(nn.Module):
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
             scores = self.network(batch.dense, batch.features)
         scores = scores.float() + self.constant
+        if self.y_range is not None:
+            low, high = self.y_range
+            scores = low + (high - low) * torch.sigmoid(scores)
         loss_of = binary_cross_entropy_with_logits if self.is_click else mse_loss
         loss = (loss_of(scores, batch.labels, reduction="none") * batch.weights).sum()
         predictions = torch.sigmoid(scores) if self.is_click else scores
@@ -62,3 +75,21 @@ class TrainTask(nn.Module):
 def _log_odds(probability: float) -> float:
     clipped = min(max(probability, 1e-6), 1 - 1e-6)
     return math.log(clipped / (1 - clipped))
+
+
+def _check_unbounded(y_range: tuple[float, float] | None) -> None:
+    if y_range is not None:
+        raise ValueError(
+            f"y_range={y_range} bounds ratings, and the labels are clicks; give "
+            f"--network.y-range None"
+        )
+
+
+def _share_of_range(rating: float, y_range: tuple[float, float]) -> float:
+    low, high = y_range
+    if not low < rating < high:
+        raise ValueError(
+            f"y_range={y_range}, but the mean label is {rating:.4g}; expected it in between: give "
+            f"--network.y-range the lowest and highest rating, with some room on both sides"
+        )
+    return (rating - low) / (high - low)

@@ -1,0 +1,48 @@
+"""Neural collaborative filtering: an MLP on the concatenated fields."""
+
+# Shapes:  B batch, D_f width of field f's vector, I dense inputs
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from models.base import CtrModel
+from models.embeddings.base import FieldEmbeddings
+from models.layers.mlp import MLP
+from models.tables import Join
+
+
+class NCF(CtrModel):
+    """The MLP tower of NCF: fields side by side, each as wide as its table, then ReLU layers.
+
+    The mixed-dimension paper's choice of three hidden layers of 128. Users and items are the usual
+    two fields; further fields and dense inputs enter beside them.
+
+    Args:
+        embeddings: Turns features into fields of any widths.
+        num_dense: ``I``.
+        hidden: Hidden layers.
+
+    Source:
+        He et al., *Neural Collaborative Filtering*, WWW 2017, arXiv:1708.05031; layers of Ginart et
+        al., *Mixed Dimension Embeddings*, ISIT 2021, arXiv:1909.11810.
+    """
+
+    join: ClassVar[Join] = "concatenate"
+
+    def __init__(
+        self,
+        embeddings: FieldEmbeddings,
+        num_dense: int,
+        *,
+        hidden: Sequence[int] = (128, 128, 128),
+    ) -> None:
+        super().__init__(embeddings, num_dense)
+        self.layers = MLP(sum(embeddings.field_dims) + num_dense, [*hidden, 1])
+
+    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+        """Score a batch."""
+        logits: Tensor = self.layers(torch.cat([fields, dense], dim=1)).squeeze(1)
+        return logits
