@@ -117,7 +117,7 @@ def read_spec(path: Path) -> CompareSpec:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path}: {error}") from error
     except ValidationError as error:
-        raise ValueError(_fault(error, str(path))) from error
+        raise ValueError(f"{path}: {_fault(error)}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return spec
@@ -210,9 +210,10 @@ def _valid(kind: Any, value: object, place: str) -> Any:
         raise ValueError(_fault(error, place)) from error
 
 
-def _fault(error: ValidationError, place: str) -> str:
+def _fault(error: ValidationError, *place: str) -> str:
     """The first thing that is wrong, with its place and value."""
     fault = error.errors()[0]
-    where = ".".join([place, *map(str, fault["loc"])])
+    where = ".".join([*place, *map(str, fault["loc"])])
     value = f" (value {fault['input']!r})" if not isinstance(fault["input"], dict) else ""
-    return f"{where}: {fault['msg']}{value}"
+    is_unknown = fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
+    return f"{where}: {'there is no such key' if is_unknown else fault['msg']}{value}"

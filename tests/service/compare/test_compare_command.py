@@ -1,0 +1,168 @@
+"""The whole verb: runs once, skips what is done, survives failures, kills and Ctrl-C."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.__main__ import main
+from service.compare.grid import Grid, expand, write_plans
+from service.compare.pool import run_all
+from service.compare.records import read_records
+from service.compare.runner import to_do
+from service.compare.spec import read_spec
+from service.compare.worker import Job
+from service.distributed import launch
+from service.train.loop import train
+from tests.service.compare.specs import small_spec, write_spec
+
+ROOT = Path(__file__).parents[3]
+
+
+def records_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "out/runs.jsonl").read_text().splitlines()]
+
+
+def compare(capsys: pytest.CaptureFixture[str], spec: Path, *flags: str) -> tuple[int, str, str]:
+    code = main(["compare", str(spec), *flags])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_comparison_trains_once_draws_and_skips_what_is_done(tmp_path, capsys):
+    spec = write_spec(tmp_path, top='slices = ["C3"]')
+    code, table, story = compare(capsys, spec, "--parallel", "2")
+    assert code == 0
+    assert "4 runs to train, 0 done before, 0 failed before; 2 at a time" in story
+    assert table.count("| uniform:8 |") == 4, "two sizings, in the table and in the slices"
+    assert {record["status"] for record in records_of(tmp_path)} == {"done"}
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    endings = {f"frontier{end}" for end in (".json", ".csv", ".md", "-mf.png", "-mf.svg")}
+    assert files >= endings
+    assert not list((tmp_path / "out/runs").iterdir()), "run folders are not kept"
+    again, same, story = compare(capsys, spec)
+    assert (again, same) == (0, table)
+    assert "0 runs to train, 4 done before" in story
+    plotted = compare(capsys, spec, "--plot-only", "--data", str(tmp_path / "gone"))
+    assert plotted[:2] == (0, table)
+
+
+def test_a_run_in_the_pool_scores_what_train_scores_alone(tmp_path):
+    run = next(r for r in grid_of(tmp_path).runs if r.cell.sizing == "popularity" and r.seed == 1)
+    config = replace(run.cell.config, seed=1, output=tmp_path / "alone")
+    alone = launch(train, config, nproc=1, name="alone")
+    job = Job(config=replace(config, output=tmp_path / "pooled"), keep=True)
+    ((name, outcome),) = run_all({"it": job}, num_workers=3, threads=1, logs=tmp_path / "logs")
+    assert (name, outcome["status"], outcome["test"]) == ("it", "done", alone.scores)
+    assert (outcome["steps"], outcome["best_step"]) == (alone.steps, alone.best_step)
+    assert (outcome["epochs"], outcome["threads"]) == (2, 1)
+    assert 0 < outcome["validation"]["mse"] != alone.scores["mse"]
+    kept = json.loads((tmp_path / "pooled/result.json").read_text())
+    assert kept["scores"] == alone.scores
+
+
+def test_a_run_that_fails_stops_no_other_and_is_retried_on_demand(tmp_path, capsys):
+    wild = '[recipes.wild]\npreset = "mf"\nepochs = 1\nmatmul = "mkl"\n'
+    wild += "[recipes.wild.optimizer]\nsparse_lr = 1e30\n"
+    path = write_spec(tmp_path, recipe=wild, top='metric = "rmse"')
+    path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
+    code, table, story = compare(capsys, path)
+    assert code == 1
+    assert "failed: wild uniform uniform:8 seed 0: FloatingPointError: " in story
+    by_recipe = {(r["recipe"], r["sizing"]): r["status"] for r in records_of(tmp_path)}
+    assert by_recipe["mf", "uniform"] == by_recipe["mf", "popularity"] == "done"
+    assert by_recipe["wild", "uniform"] == by_recipe["wild", "popularity"] == "failed"
+    assert "## mf" in table and "## wild" not in table
+    grid, records = expand(read_spec(path)), read_records(tmp_path / "out/runs.jsonl")
+    left = to_do(grid, records, retry_failed=False)
+    assert (len(left.runs), left.num_done, left.num_failed) == (0, 2, 2)
+    assert len(to_do(grid, records, retry_failed=True).runs) == 2
+
+
+def test_a_dry_run_lists_bytes_and_trains_nothing(tmp_path, capsys):
+    spec = write_spec(tmp_path)
+    code, listed, _ = compare(capsys, spec, "--dry-run")
+    assert code == 0
+    assert f"{340 * 8:>12,} {340 * 8 * 8:>15,}  0/2" in listed
+    assert listed.endswith("4 runs, 0 done\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_plotting_before_anything_ran_says_so(tmp_path, capsys):
+    code, _, story = compare(capsys, write_spec(tmp_path), "--plot-only")
+    assert code == 2
+    assert "run the comparison without --plot-only" in story
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
+    spec = write_spec(tmp_path, recipe="patience = 10000\n")
+    spec.write_text(spec.read_text().replace("epochs = 2", "epochs = 10000"))
+    command = [sys.executable, "-m", "service", "compare", str(spec)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        runs = tmp_path / "out/runs"
+        wait_until(lambda: len(list(runs.glob("*/checkpoints/step-*/progress.json"))) >= 1)
+        children = [int(pid) for pid in children_of(process.pid)]
+        process.send_signal(number)
+        story = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in story
+    assert not (tmp_path / "out/runs.jsonl").exists(), "a stopped run is neither done nor failed"
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    steps = [json.loads(p.read_text())["step"] for p in runs.glob("*/checkpoints/*/progress.json")]
+    assert min(steps) > 0
+
+
+def test_a_worker_that_is_killed_costs_its_run_alone(tmp_path):
+    uniform = [r for r in grid_of(tmp_path, seeds=(0, 1, 2)).runs if r.cell.sizing == "uniform"]
+    jobs = {
+        str(r.seed): Job(config=replace(r.cell.config, seed=r.seed, output=tmp_path / r.digest))
+        for r in uniform
+    }
+    ended = run_all(jobs, num_workers=1, threads=1, logs=tmp_path / "logs")
+    assert next(ended)[1]["status"] == "done"
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGKILL)
+    rest = dict(ended)
+    assert [(name, rest[name]["status"]) for name in rest] == [("1", "failed"), ("2", "done")]
+    assert "ended by SIGKILL" in rest["1"]["error"]
+    assert not multiprocessing.active_children()
+
+
+def test_a_stopped_run_ends_like_an_undisturbed_one(tmp_path):
+    run = grid_of(tmp_path).runs[1]
+    whole, half = (replace(run.cell.config, output=tmp_path / n) for n in ("whole", "half"))
+    # Leaves what a signal after the first epoch leaves.
+    launch(train, replace(half, epochs=1), nproc=1, name="half")
+    jobs = {"half": Job(config=replace(half, resume=True)), "whole": Job(config=whole)}
+    ended = dict(run_all(jobs, num_workers=1, threads=1, logs=tmp_path / "logs"))
+    assert ended["half"]["test"] == ended["whole"]["test"]
+    assert ended["half"]["steps"] == ended["whole"]["steps"] == 32
+    first = (tmp_path / "logs/worker-0.log").read_text().partition("run whole")[0]
+    assert "step 32/32" in first and "validation at step 16:" not in first
+
+
+def grid_of(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> Grid:
+    """The runs of the small comparison, their plans written."""
+    grid = expand(replace(small_spec(folder), seeds=seeds))
+    write_plans(grid)
+    return grid
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def wait_until(is_so, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)

@@ -1,0 +1,75 @@
+"""Which runs a comparison asks for, what they cost, and what makes two of them the same."""
+
+from dataclasses import replace
+
+import pytest
+
+from models.sizing import uniform_bytes
+from models.tables import PlanError
+from service.compare.grid import expand
+from service.compare.spec import CompareSpec
+from service.data.dataset import read_dataset_info
+from service.sizing import read_sizing, write_sizing
+from tests.service.compare.specs import small_spec
+
+
+def digests(spec: CompareSpec) -> dict[str, str]:
+    return {run.name: run.digest for run in expand(spec).runs}
+
+
+def test_runs_are_recipes_times_sizings_times_budgets_times_seeds(tmp_path):
+    spec = small_spec(tmp_path, sizings='[sizings.own]\nbudgets = ["4x", "1MiB"]\n')
+    found = digests(replace(spec, seeds=(0, 1, 5)))
+    assert len(found) == len(set(found.values())) == 3 * (1 + 1 + 2)
+    assert "mf own 1MiB seed 5" in found
+
+
+def test_a_budget_may_be_the_bytes_of_a_uniform_width(tmp_path):
+    spec = small_spec(tmp_path)
+    fields = [s for s in read_dataset_info(spec.data).field_stats if s.name in spec.fields]
+    budget = uniform_bytes(fields, 8, "adagrad")
+    of = {run.cell.sizing: run.cell for run in expand(spec).runs}
+    assert of["uniform"].figures["training_bytes"] == budget == 340 * 8 * 2 * 4
+    assert {b.embedding_dim for blocks in of["uniform"].plan.fields.values() for b in blocks} == {8}
+    assert budget * 0.8 < of["popularity"].figures["training_bytes"] <= budget
+
+
+def test_what_decides_a_result_decides_the_hash_and_nothing_else(tmp_path):
+    spec = small_spec(tmp_path)
+    before = digests(spec)
+    quiet = small_spec(tmp_path, recipe="log_every = 7\nmetrics_host = 'elsewhere'\n")
+    assert digests(replace(quiet, output=tmp_path / "there", threads=2, parallel=1)) == before
+    faster = digests(small_spec(tmp_path, recipe="[recipes.mf.optimizer]\nsparse_lr = 0.3\n"))
+    assert not set(faster.values()) & set(before.values())
+    wider = digests(replace(spec, budgets=("uniform:16",)))
+    assert not set(wider.values()) & set(before.values())
+
+
+def test_a_plan_written_by_hand_is_taken_as_it_is(tmp_path):
+    spec = small_spec(tmp_path)
+    plan = next(run.cell.plan for run in expand(spec).runs if run.cell.sizing == "popularity")
+    write_sizing(plan, tmp_path / "hand.json")
+    file = f'[sizings.hand]\nfile = "{tmp_path}/hand.json"\n'
+    grid = expand(small_spec(tmp_path, sizings=file))
+    by_hand = [run for run in grid.runs if run.cell.sizing == "hand"]
+    assert [run.cell.budget for run in by_hand] == ["", ""]
+    assert by_hand[0].cell.plan.fields == plan.fields
+    # The same plan under another name is the same run, and is trained once.
+    assert len({run.digest for run in grid.runs}) == len(grid.runs) - 2
+    assert read_sizing(tmp_path / "hand.json") == by_hand[0].cell.plan
+
+
+def test_a_budget_that_nothing_fits_leaves_the_others_standing(tmp_path):
+    grid = expand(replace(small_spec(tmp_path), budgets=("uniform:8", "100")))
+    assert set(grid.infeasible) == {"mf uniform 100", "mf popularity 100"}
+    assert {run.cell.budget for run in grid.runs} == {"uniform:8"}
+
+
+def test_no_plan_at_all_is_an_error_of_planning(tmp_path):
+    with pytest.raises(PlanError, match="no run can be planned; mf uniform 100: budget of 100"):
+        expand(replace(small_spec(tmp_path), budgets=("100",)))
+
+
+def test_a_slice_must_be_a_field(tmp_path):
+    with pytest.raises(ValueError, match="'C9' is not a field of the dataset; try one of C1, C2"):
+        expand(replace(small_spec(tmp_path), slices=("C9",)))

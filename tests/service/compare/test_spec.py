@@ -1,0 +1,89 @@
+"""What a comparison may say, and what is said of what it may not."""
+
+import pytest
+
+from models.sizing import PopularityRule
+from service.compare.spec import read_spec, recipe_of, sizing_of
+from service.presets import PRESETS
+from tests.service.compare.specs import small_spec, write_spec
+
+
+def test_a_recipe_is_its_preset_with_overrides_at_any_depth(tmp_path):
+    recipe = "shuffle = false\n[recipes.mf.optimizer]\nsparse_lr = 0.25\n"
+    config = recipe_of(small_spec(tmp_path, recipe=recipe), "mf")
+    assert (config.epochs, config.shuffle, config.optimizer.sparse_lr) == (2, False, 0.25)
+    assert config.optimizer.sparse == PRESETS["mf"]().optimizer.sparse
+    assert config.patience == PRESETS["mf"]().patience
+
+
+def test_another_network_starts_from_its_own_defaults(tmp_path):
+    recipe = '[recipes.other]\npreset = "dlrm"\nnetwork = {kind = "deepfm", hidden = [8]}\n'
+    config = recipe_of(small_spec(tmp_path, recipe=recipe), "other")
+    assert (config.network.kind, config.network.hidden) == ("deepfm", (8,))
+
+
+def test_keys_of_a_sizing_go_to_the_request_or_to_the_scheme(tmp_path):
+    choice = sizing_of(small_spec(tmp_path), "popularity")
+    assert choice.request.scheme == PopularityRule(alpha=0.5)
+    assert (choice.request.blocks, choice.request.out_dim) == (2, 16)
+    assert choice.request.fields == ("C1", "C3")
+    assert choice.budgets == ("uniform:8",)
+
+
+def test_a_sizing_may_have_budgets_and_fields_of_its_own(tmp_path):
+    sizings = '[sizings.own]\nbudgets = ["4x", "1MiB"]\nfields = ["C2"]\n'
+    choice = sizing_of(small_spec(tmp_path, sizings=sizings), "own")
+    assert (choice.budgets, choice.request.fields) == (("4x", "1MiB"), ("C2",))
+
+
+REFUSED = {
+    "sizingz = 1": r"spec.toml: sizingz: there is no such key \(value 1\)",
+    "seeds = []": r"seeds: Tuple should have at least 1 item",
+    'baseline = "unifrom"': r"baseline='unifrom' is not a sizing; sizings: uniform, popularity",
+    "threads = 0": r"threads: .* greater than or equal to 1",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_the_place_of_a_fault_is_named(line, tmp_path):
+    path = write_spec(tmp_path)
+    text = path.read_text().replace("seeds = [0, 1]\n", "") if "seeds" in line else path.read_text()
+    path.write_text(line + "\n" + text)
+    with pytest.raises(ValueError, match=REFUSED[line]):
+        read_spec(path)
+
+
+REFUSED_RECIPES = {
+    "epohcs = 3": r"recipes.mf.epohcs: there is no such key",
+    "[recipes.mf.optimizer]\nsparse_lrr = 1.0": r"mf.optimizer.sparse_lrr: there is no such key",
+    "[recipes.mf.optimizer]\nsparse_lr = -1.0": r"recipes.mf.optimizer: .*sparse_lr=-1.0",
+    "seed = 3": r"recipes.mf.seed is given, but compare sets seed itself",
+    '[recipes.b]\npreset = "mff"': r"recipes.b.preset='mff', expected one of dlrm",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_RECIPES)
+def test_a_recipe_that_is_none_is_refused(text, tmp_path):
+    with pytest.raises(ValueError, match=REFUSED_RECIPES[text]):
+        small_spec(tmp_path, recipe=text)
+
+
+REFUSED_SIZINGS = {
+    'scheme = "poplarity"': r"sizings.s.scheme='poplarity', expected one of uniform",
+    'scheme = "popularity"\nalhpa = 0.3': r"sizings.s.alhpa means nothing to the scheme 'popul",
+    'scheme = "uniform"\nalpha = 0.3': r"sizings.s.alpha means nothing to the scheme 'uniform'",
+    'scheme = "popularity"\nalpha = "x"': r"sizings.s.alpha: Input should be a valid number",
+    'scheme = "uniform"\nblocks = "x"': r"sizings.s.blocks: Input should be a valid integer",
+    'file = "a.json"\nblocks = 2': r"sizings.s: a file is a finished plan; leave out blocks",
+}
+
+
+@pytest.mark.parametrize("text", REFUSED_SIZINGS)
+def test_a_sizing_that_is_none_is_refused(text, tmp_path):
+    with pytest.raises(ValueError, match=REFUSED_SIZINGS[text]):
+        small_spec(tmp_path, sizings=f"[sizings.s]\n{text}\n")
+
+
+def test_a_missing_file_says_where_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"docs/compare.md"):
+        read_spec(tmp_path / "no.toml")
