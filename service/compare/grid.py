@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from models.sizing import Uniform, plan_bytes
+from models.sizing import plan_bytes, uniform_bytes
 from models.tables import FieldStats, PlanError, SparseOptimizer
 from service.compare.spec import CompareSpec, SizingChoice, recipe_of, sizing_of
 from service.config import TrainConfig
@@ -50,7 +50,9 @@ class Cell:
     @property
     def figures(self) -> dict[str, int]:
         """The four figures of the plan under the recipe's optimizer."""
-        cost = plan_bytes(self.plan.plan, self.config.optimizer.sparse)
+        # What a network does with the vectors decides whether narrow tables need projections.
+        plan = replace(self.plan.plan, join=self.config.network.join)
+        cost = plan_bytes(plan, self.config.optimizer.sparse)
         return {
             "embedding_params": cost.embedding_params,
             "embedding_and_projection_params": cost.embedding_params + cost.projection_params,
@@ -157,16 +159,11 @@ def _sized(
 
 
 def budget_of(text: str, fields: list[FieldStats], request: SizingRequest) -> str | None:
-    """A budget in the words of a request; ``uniform:4`` becomes the bytes of uniform width 4.
-
-    Raises:
-        ValueError: If the width is none that tables can have.
-    """
+    """A budget in the words of a request; ``uniform:4`` becomes the bytes of uniform width 4."""
     match = re.fullmatch(r"uniform:(\d+)", text.strip())
     if not match:
         return text or None
-    uniform = Uniform(dim=int(match[1]))(fields)
-    return str(plan_bytes(uniform, request.optimizer).training_bytes)
+    return str(uniform_bytes(fields, int(match[1]), request.optimizer))
 
 
 def _digest(cell: Cell, seed: int, dataset: str, slices: tuple[str, ...]) -> str:
