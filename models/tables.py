@@ -26,6 +26,11 @@ PACKED_DIMS = (1, 2)
 """Widths below `WIDTH_STEP` that kernels can have all the same, see `Table.stored`."""
 
 
+def is_fused(optimizer: SparseOptimizer, device: Literal["cpu", "cuda"]) -> bool:
+    """Whether FBGEMM applies an optimizer inside the backward pass on this kind of device."""
+    return optimizer != "amsgrad" and (optimizer != "adam" or device == "cuda")
+
+
 class PlanError(ValueError):
     """A plan that cannot be: a budget too small, or a table that fits on no rank.
 

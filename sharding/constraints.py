@@ -1,12 +1,12 @@
 """How tables may be cut: the choice a user has, free of torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal, get_args
 
 from pydantic import ConfigDict
 
-from models.tables import WIDTH_STEP
+from models.tables import WIDTH_STEP, SparseOptimizer, is_fused
 
 ShardingType = Literal["table_wise", "row_wise", "column_wise", "data_parallel", "table_row_wise"]
 """TorchRec's names: a whole table on one rank; cut by rows over all ranks; cut by columns; a copy
@@ -17,6 +17,8 @@ Kernel = Literal["fused", "fused_uvm"]
 
 SHARDING_TYPES: Final[tuple[ShardingType, ...]] = get_args(ShardingType)
 
+_DEFAULT_TYPES: Final[tuple[ShardingType, ...]] = ("table_wise", "row_wise")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardingConfig:
@@ -24,10 +26,11 @@ class ShardingConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    types: tuple[ShardingType, ...] = ("table_wise", "row_wise")
+    types: tuple[ShardingType, ...] = _DEFAULT_TYPES
     """Allowed types, preferred first: a table takes the next one only where it does not fit.
 
-    Column-wise and data-parallel tables may train differently, see ``docs/sharding.md``.
+    Column-wise and data-parallel tables may train differently, see ``docs/sharding.md``. The
+    default becomes data_parallel under an optimizer that is not fused.
     """
 
     tables: Mapping[str, ShardingType] = field(default_factory=dict)
@@ -52,3 +55,27 @@ class ShardingConfig:
     def types_of(self, table: str) -> tuple[ShardingType, ...]:
         """Types that one table may have, preferred first."""
         return (self.tables[table],) if table in self.tables else self.types
+
+    def suiting(
+        self, optimizer: SparseOptimizer, device: Literal["cpu", "cuda"]
+    ) -> "ShardingConfig":
+        """The same configuration, or data-parallel tables where FBGEMM lacks the optimizer.
+
+        Raises:
+            ValueError: If the configuration excludes data-parallel tables and they are needed.
+        """
+        if is_fused(optimizer, device):
+            return self
+        reason = f"{optimizer} is not fused on {device}, so every rank holds a copy of its tables"
+        for table, asked in self.tables.items():
+            if asked != "data_parallel":
+                raise ValueError(
+                    f"table {table!r}: sharding {asked!r}, but {reason}; use data_parallel or "
+                    f"adagrad"
+                )
+        if self.types != _DEFAULT_TYPES and "data_parallel" not in self.types:
+            raise ValueError(
+                f"sharding types {', '.join(self.types)}, but {reason}; allow data_parallel or use "
+                f"adagrad"
+            )
+        return replace(self, types=("data_parallel",))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from models.tables import PlanError, Table
+from models.tables import PlanError, Table, is_fused
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingConfig
 from sharding.cost import Workload, format_bytes, whole_bytes
@@ -22,6 +22,8 @@ def place(
 ) -> Placement:
     """Give every shard of every table a rank.
 
+    Tables of an optimizer that is not fused on the cluster's device are data-parallel.
+
     Args:
         tables: Tables with names of their own.
         cluster: Ranks, memory and bandwidths.
@@ -30,8 +32,10 @@ def place(
 
     Raises:
         PlanError: If memory does not suffice; says how much, or how many ranks, would.
-        ValueError: If the configuration names a table that does not exist or has too few rows.
+        ValueError: If the configuration names a table that does not exist or has too few rows, or
+            excludes what the optimizer needs.
     """
+    config = config.suiting(workload.optimizer, cluster.device)
     _check_names(tables, config)
     _check_overrides(tables, cluster, config)
     packer = Packer(tables, config, workload)
@@ -96,7 +100,7 @@ def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
         advice.insert(0, f"use {num_ranks:,} ranks on {hosts:,} host(s)")
     types = (*packer.config.types, "row_wise")
     by_rows = Packer(packer.tables, replace(packer.config, types=types, tables={}), packer.workload)
-    if by_rows.fits(cluster):
+    if is_fused(packer.workload.optimizer, cluster.device) and by_rows.fits(cluster):
         advice.insert(0, "allow row_wise sharding")
     if budget := _enough_budget(packer, cluster):
         advice.append(

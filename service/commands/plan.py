@@ -87,11 +87,6 @@ def main(argv: Sequence[str]) -> int:
     if command.ranks is not None and command.ranks < 1:
         raise ValueError(f"--ranks {command.ranks}, expected at least 1; leave it out for all")
     cluster = find_cluster(command.cluster, command.ranks)
-    if cluster.device == "cpu" and (command.optimizer or sizing.optimizer) == "adam":
-        raise ValueError(
-            "optimizer adam on a cluster of CPUs, for which FBGEMM has no such kernel; use "
-            "rowwise_adagrad, adagrad or sgd"
-        )
     workload = Workload(
         batch_size=command.batch_size,
         optimizer=command.optimizer or sizing.optimizer,

@@ -1,40 +1,25 @@
 """A sharded model with its optimizers and pipeline, built the same way on every rank."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
 
 import torch
-from torch import nn
-from torch.distributed.optim import (
-    _apply_optimizer_in_backward as apply_optimizer_in_backward,
-)
-from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
-from torchrec.optim.optimizers import in_backward_optimizer_filter
-from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
+from torchrec.optim.keyed import CombinedOptimizer
 
 from models.embeddings.mixed import MixedEmbeddings
-from models.tables import SizingPlan, SparseOptimizer
-from service.config import OptimizerConfig, TrainConfig
+from models.tables import SizingPlan, is_fused
+from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
 from service.sharding_file import read_sharding
 from service.train.initialise import initialise_tables
+from service.train.optimizers import build_optimizer, fuse_optimizer
 from service.train.task import TrainTask
 from sharding.cluster import Cluster, local
 from sharding.constraints import ShardingConfig
 from sharding.placement import Placement
 from sharding.planner import place_module, sharders, to_plan
-
-SPARSE_OPTIMIZERS: Final[Mapping[SparseOptimizer, type[Optimizer]]] = {
-    "rowwise_adagrad": RowWiseAdagrad,
-    "sgd": torch.optim.SGD,
-    "adagrad": torch.optim.Adagrad,
-    "adam": torch.optim.Adam,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +29,7 @@ class Engine:
     model: DistributedModelParallel
     """A sharded `TrainTask`."""
     optimizer: CombinedOptimizer
-    """Fused optimizer of the tables, Adam of everything else."""
+    """The tables' optimizer, and Adam of everything else."""
     placement: Placement
     """Where every table lives."""
 
@@ -59,23 +44,14 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         ranks: The ranks that share the model.
 
     Raises:
-        ValueError: If the device lacks the sparse optimizer.
+        ValueError: If the sharding leaves no place for the tables' optimizer.
         PlanError: If the tables do not fit on the ranks.
     """
-    if config.optimizer.sparse == "adam" and ranks.device.type == "cpu":
-        raise ValueError(
-            "optimizer.sparse='adam' on a CPU, for which FBGEMM has no such kernel; use "
-            "rowwise_adagrad, adagrad or sgd"
-        )
     torch.manual_seed(config.seed)
     task = build_task(config, info, plan, device=ranks.device, tables_on="meta")
     embeddings = task.network.embeddings
     assert isinstance(embeddings, MixedEmbeddings)
-    apply_optimizer_in_backward(
-        SPARSE_OPTIMIZERS[config.optimizer.sparse],
-        embeddings.tables.parameters(),
-        _sparse_arguments(config.optimizer),
-    )
+    fuse_optimizer(embeddings.tables, config.optimizer, ranks.device)
     placement = _placement(config, info, plan, task, ranks)
     everyone = torch.distributed.group.WORLD
     assert everyone is not None  # joined_ranks has made it
@@ -88,9 +64,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         init_data_parallel=ranks.world_size > 1,  # a wrapper around one rank only costs time
     )
     initialise_tables(model, plan, seed=config.seed, init=config.table_init)
-    optimizer = CombinedOptimizer(
-        [model.fused_optimizer, *_unfused_optimizers(model, config.optimizer)]
-    )
+    optimizer = build_optimizer(model, config.optimizer)
     return Engine(model=model, optimizer=optimizer, placement=placement)
 
 
@@ -119,32 +93,6 @@ def build_task(
     )
 
 
-def _unfused_optimizers(
-    model: DistributedModelParallel, config: OptimizerConfig
-) -> Iterable[KeyedOptimizerWrapper]:
-    # Data-parallel tables ignore the fused optimizer: they get the same algorithm outside of the
-    # backward pass, or they would silently keep their starting values.
-    tables: dict[str, nn.Parameter] = {}
-    dense: dict[str, nn.Parameter] = {}
-    for name, parameter in in_backward_optimizer_filter(model.named_parameters()):
-        (tables if ".embedding_bags." in name else dense)[name] = parameter
-    if tables:
-        sparse = SPARSE_OPTIMIZERS[config.sparse]
-        arguments = _sparse_arguments(config)
-        yield KeyedOptimizerWrapper(tables, lambda params: sparse(params, **arguments))
-    yield KeyedOptimizerWrapper(
-        dense,
-        lambda params: torch.optim.Adam(params, lr=config.dense_lr, eps=config.eps, fused=True),
-    )
-
-
-def _sparse_arguments(config: OptimizerConfig) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"lr": config.sparse_lr}
-    if config.sparse != "sgd":
-        arguments["eps"] = config.eps
-    return arguments
-
-
 def _placement(
     config: TrainConfig, info: DatasetInfo, plan: SizingPlan, task: TrainTask, ranks: Ranks
 ) -> Placement:
@@ -155,6 +103,13 @@ def _placement(
             raise ValueError(
                 f"{config.plan} places tables on {placement.num_ranks} ranks, this job has "
                 f"{ranks.world_size}; run mixdim plan --ranks {ranks.world_size}"
+            )
+        copied = all(table.sharding_type == "data_parallel" for table in placement.tables)
+        if not copied and not is_fused(config.optimizer.sparse, placement.device):
+            raise ValueError(
+                f"{config.plan} shards tables, but {config.optimizer.sparse} is not fused on "
+                f"{placement.device} and needs a copy of them on every rank; run mixdim plan "
+                f"--optimizer {config.optimizer.sparse}"
             )
         return placement
     poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}

@@ -95,11 +95,12 @@ def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert "holds no run.json" in error_of(capsys, "evaluate", str(tmp_path))
 
 
-def test_adam_for_tables_on_a_cpu_is_refused(tmp_path, capsys):
+def test_sharded_tables_under_adam_on_a_cpu_are_refused(tmp_path, capsys):
     config = make_run(tmp_path)
-    flags = ["--optimizer.sparse", "adam", "--device", "cpu"]
+    flags = ["--optimizer.sparse", "adam", "--device", "cpu", "--sharding.types", "row_wise"]
     message = error_of(capsys, "train", "smoke", *arguments(config), *flags)
-    assert "FBGEMM has no such kernel; use rowwise_adagrad" in message
+    assert "adam is not fused on cpu" in message
+    assert "allow data_parallel or use adagrad" in message
 
 
 @pytest.mark.parametrize(

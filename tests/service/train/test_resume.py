@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from models.networks import DLRMNetwork
-from service.config import OptimizerConfig, TrainConfig
+from service.config import TrainConfig
 from service.distributed import launch
 from service.train.loop import train
 from service.train.report import Reporter
@@ -187,8 +187,9 @@ def test_overwrite_spares_what_it_cannot_replace(tmp_path):
     own = replace(config, sizing=config.output / "sizing.json", overwrite=True)
     with pytest.raises(ValueError, match="lies in the run folder that --overwrite clears"):
         launch(train, own, nproc=1, name="own")
-    faulty = replace(config, overwrite=True, optimizer=OptimizerConfig(sparse="adam"))
-    with pytest.raises(ValueError, match="FBGEMM has no such kernel"):
+    sharded_adam = sharded("row_wise", "adam")
+    faulty = replace(config, overwrite=True, **sharded_adam)
+    with pytest.raises(ValueError, match="adam is not fused on cpu"):
         launch(train, faulty, nproc=1, name="faulty")
     assert (config.output / "result.json").exists()
     foreign = tmp_path / "foreign"
