@@ -1,5 +1,6 @@
 """``sharding.json``: where every table lives; and the descriptions of clusters to plan for."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -91,6 +92,13 @@ def find_cluster(name_or_path: str, num_ranks: int | None = None) -> Cluster:
     else:
         cluster = _read_cluster(Path(name_or_path))
     return replace(cluster, num_ranks=num_ranks) if num_ranks else cluster
+
+
+def write_cluster(cluster: Cluster, path: Path) -> None:
+    """Write a cluster as TOML, every field, for `find_cluster` to read."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in asdict(cluster).items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _read_cluster(path: Path) -> Cluster:

@@ -52,6 +52,9 @@ class Cluster:
     cache_bytes: int = 0
     """Part of a table that stays in a cache; the rest is missed. 0: every lookup misses."""
 
+    cache_bytes_per_second: float = 200e9
+    """Bandwidth of rows that are in a cache."""
+
     call_seconds: float = 0.0
     """Seconds of a rank's step that no table causes: starting the lookup and its backward pass."""
 
@@ -86,7 +89,7 @@ class Cluster:
             )
 
     def _check_speeds(self) -> None:
-        for name in ("memory", "intra_host", "inter_host"):
+        for name in ("memory", "cache", "intra_host", "inter_host"):
             field = f"{name}_bytes_per_second"
             if not (value := getattr(self, field)) > 0:
                 raise ValueError(f"cluster: {field}={value}, expected a positive number")

@@ -23,6 +23,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 
 from models.sizing import Uniform
 from models.tables import FLOAT_BYTES, SizingPlan
+from service.bench import calibration
 from service.bench.harness import Contender, Figures, OnRun, Report, race, silent
 from service.bench.options import LookupConfig
 from service.data.dataset import DatasetInfo, read_dataset_info
@@ -37,12 +38,14 @@ COPY_BYTES: Final = 256 << 20
 
 
 def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
-    """Race the kernel against the memory.
+    """Race the kernel against the memory, or calibrate where a cluster is to be written.
 
     Raises:
         FileNotFoundError: If there is no dataset or sizing plan.
         ValueError: If the plan is not of this dataset.
     """
+    if config.write_cluster is not None:
+        return calibration.run(config, on_run)
     info = read_dataset_info(config.data)
     plan = _plan(config, info)
     contenders = [

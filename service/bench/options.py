@@ -102,6 +102,13 @@ class LookupConfig:
     steps: int = 100
     """Lookups that are timed, after a tenth as many to warm up."""
 
+    write_cluster: Path | None = None
+    """Measure tables of many widths and sizes instead, without data, and write how fast this
+    machine is to this TOML file, for ``mixdim plan --cluster``."""
+
+    calibration_mebibytes: tuple[int, ...] = (1, 4, 16, 1024)
+    """Bytes of the groups of tables that are measured for it, from cache-resident to far beyond."""
+
     race: RaceConfig = field(default_factory=RaceConfig)
     """Repeats, and patience with other users of the machine."""
 
@@ -109,6 +116,10 @@ class LookupConfig:
         for name in ("batch_size", "threads", "steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
+        if not self.calibration_mebibytes or min(self.calibration_mebibytes) < 1:
+            raise ValueError(
+                f"calibration_mebibytes={self.calibration_mebibytes}, expected sizes of at least 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

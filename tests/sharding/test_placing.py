@@ -1,5 +1,6 @@
 """Placements: complete, balanced, deterministic, and refused with the number that would do."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from time import perf_counter
@@ -15,7 +16,7 @@ from models.sizing.budget import table_bytes
 from models.tables import PlanError, SparseOptimizer, Table
 from sharding.cluster import CLUSTERS, GIB, Cluster
 from sharding.constraints import SHARDING_TYPES, ShardingConfig, ShardingType
-from sharding.cost import Workload
+from sharding.cost import Workload, whole_bytes
 from sharding.placement import Placement, Shard, TablePlacement, can_cut, cut
 from sharding.placing import place
 from sharding.report import report
@@ -91,6 +92,38 @@ def test_shapes_of_shards_are_torchrecs(x: Table, cluster: Cluster, kind: Shardi
         assert [[s.first_row, s.first_column] for s in shards] == offsets
 
 
+def ten_terabytes() -> list[Table]:
+    """A thousand tables of 10 TB in all, from 3 MB to 96 GB, widths from 4 to 128."""
+    random = np.random.default_rng(0)
+    widths = random.choice([4, 8, 16, 32, 64, 128], 1000)
+    shares = 10 ** random.uniform(0, 4.5, 1000)
+    rows = 10e12 * shares / shares.sum() / (4 * widths + 4)
+    return [
+        table(f"t{i}", int(n), int(d)) for i, (n, d) in enumerate(zip(rows, widths, strict=True))
+    ]
+
+
+HUGE = replace(CLUSTERS["a100x8"](), num_ranks=1024)
+
+
+def test_ten_terabytes_on_1024_ranks_take_seconds() -> None:
+    start = perf_counter()
+    placement = place(ten_terabytes(), HUGE, ShardingConfig(), WORKLOAD)
+    figures = report(placement, HUGE, WORKLOAD)
+    assert perf_counter() - start < 20
+    assert figures.bytes == pytest.approx(10e12, rel=1e-3)
+    assert max(rank.bytes for rank in figures.ranks) <= HUGE.table_bytes("fused")
+
+
+def test_ten_terabytes_are_refused_in_seconds_with_what_would_do() -> None:
+    small = replace(HUGE, hbm_bytes=9 * GIB)
+    start = perf_counter()
+    with pytest.raises(PlanError, match="use 2,048 ranks on 256 host") as refusal:
+        place(ten_terabytes(), small, ShardingConfig(), WORKLOAD)
+    assert perf_counter() - start < 40
+    assert refusal.value.needed_bytes * 1024 * 0.85 >= 10e12
+
+
 def test_a_thousand_tables_on_64_ranks_take_seconds() -> None:
     cluster = replace(CLUSTERS["a100x8"](), num_ranks=64)
     start = perf_counter()
@@ -163,6 +196,27 @@ def test_a_refusal_names_the_table_and_ranks_that_would_do() -> None:
     assert place(tables, replace(cluster, num_ranks=4), config, WORKLOAD)
 
 
+def test_the_budget_a_refusal_names_would_do() -> None:
+    cluster = Cluster(num_ranks=4, ddr_bytes=10_000_000)
+    tables = many_tables(30)
+    with pytest.raises(PlanError, match="mixdim size --budget") as refusal:
+        place(tables, cluster, ShardingConfig(), WORKLOAD)
+    budget = int(re.search(r"--budget (\d+)", str(refusal.value))[1])
+    whole = sum(whole_bytes(x, WORKLOAD.optimizer) for x in tables)
+    scaled = [
+        replace(x, num_embeddings=max(1, int(x.num_embeddings * budget / whole))) for x in tables
+    ]
+    assert 0.9 * 34_000_000 < budget < 34_000_000  # 4 ranks of 8.5 MB, below the reserve
+    assert place(scaled, cluster, ShardingConfig(), WORKLOAD)
+
+
+def test_a_type_named_twice_is_tried_once() -> None:
+    cluster = Cluster(num_ranks=2, ddr_bytes=2**20, reserve_ratio=0)
+    config = ShardingConfig(types=("table_wise", "table_wise", "row_wise"))
+    tables = [table("a", 25_000, 8), table("b", 25_000, 8), table("c", 5_000, 8)]
+    assert place(tables, cluster, config, WORKLOAD)
+
+
 def test_a_refusal_offers_rows_only_where_they_help() -> None:
     cluster = Cluster(num_ranks=4, ddr_bytes=2**20, reserve_ratio=0)
     with pytest.raises(PlanError, match="allow row_wise sharding"):
@@ -196,11 +250,22 @@ def test_an_override_that_would_leave_a_rank_empty_is_refused() -> None:
         place([table("a", 5, 8)], ROOMY, config, WORKLOAD)
 
 
-@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "sgd", "adagrad", "adam"])
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "sgd", "adagrad"])
 def test_bytes_of_whole_tables_are_those_of_the_sizing(optimizer: SparseOptimizer) -> None:
     tables, workload = many_tables(10), replace(WORKLOAD, optimizer=optimizer)
     figures = report(place(tables, ROOMY_LARGE, ShardingConfig(), workload), ROOMY_LARGE, workload)
     assert figures.bytes == sum(table_bytes(x, x.embedding_dim, optimizer).total for x in tables)
+
+
+@pytest.mark.parametrize(("optimizer", "floats"), [("adam", 4), ("amsgrad", 5)])
+def test_copies_of_unfused_optimizers_hold_weight_gradient_and_moments(
+    optimizer: SparseOptimizer, floats: int
+) -> None:
+    workload = replace(WORKLOAD, optimizer=optimizer)
+    placement = place([table("a", 100, 8)], ROOMY, ShardingConfig(), workload)
+    assert placement.tables[0].sharding_type == "data_parallel"
+    ranks = report(placement, ROOMY, workload).ranks
+    assert [rank.bytes for rank in ranks] == [100 * 8 * 4 * floats] * 4
 
 
 def test_cutting_by_rows_multiplies_traffic_by_the_ranks() -> None:
