@@ -161,5 +161,8 @@ def _summary(figures: PlanReport, cluster: Cluster, config: ShardingConfig) -> s
         f"bytes                {figures.bytes:>16,}  tables with their optimizer state\n"
         f"fullest rank         {fullest:>16,}  {fullest / room:.1%} of its {room:,} for tables\n"
         f"imbalance            {figures.imbalance_ratio:>16.2f}  fullest rank's bytes / mean\n"
-        f"time imbalance       {figures.time_imbalance_ratio:>16.2f}  busiest rank's time / mean"
+        f"time imbalance       {figures.time_imbalance_ratio:>16.2f}  busiest rank's time / mean\n"
+        f"predicted step       {figures.step_seconds * 1e3:>16,.3f}  ms on the busiest rank, without "
+        f"the dense layers\n"
+        f"speeds               {cluster.source}"
     )
