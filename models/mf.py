@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
 
-Biases = Literal["direction", "column", "none"]
+Biases = Literal["column", "direction", "none"]
 
 
 class MF(CtrModel):
@@ -21,8 +21,8 @@ class MF(CtrModel):
     Args:
         embeddings: Turns features into two fields ``D`` wide.
         num_dense: Ignored; factorization has no dense inputs.
-        biases: ``direction``: a learned direction of the vector, which stays in the dot;
-            ``column``: the first element, which is left out of the dot; ``none``: no biases, the
+        biases: ``column``: the first element, which is left out of the dot; ``direction``: a
+            learned direction of the vector, all of which stays in the dot; ``none``: no biases, the
             recipe of the mixed-dimension paper.
 
     Raises:
@@ -33,7 +33,7 @@ class MF(CtrModel):
     """
 
     def __init__(
-        self, embeddings: FieldEmbeddings, num_dense: int, *, biases: Biases = "direction"
+        self, embeddings: FieldEmbeddings, num_dense: int, *, biases: Biases = "column"
     ) -> None:
         super().__init__(embeddings, num_dense)
         check_pair("mf", embeddings)

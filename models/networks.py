@@ -163,8 +163,8 @@ class MFNetwork:
 
     kind: Literal["mf"] = "mf"
 
-    biases: Literal["direction", "column", "none"] = "direction"
-    """A learned direction of each vector, its first element, or no biases at all."""
+    biases: Literal["column", "direction", "none"] = "column"
+    """The first element of each vector, a learned direction of it, or no biases at all."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing import PlanBytes, plan_bytes
-from models.tables import PACKED_DIMS, WIDTH_STEP, Block, SizingPlan, SparseOptimizer
+from models.tables import PACKED_DIMS, WIDTH_STEP, Block, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DatasetInfo
 
 FORMAT_VERSION: Final = 1
@@ -42,6 +42,8 @@ class SizingFile:
     fields: Mapping[str, Annotated[tuple[Block, ...], Field(min_length=1)]]
     """Blocks of every field, most frequent ids first."""
     out_dim: Annotated[int, Field(ge=1)]
+    join: Join = "project"
+    """How the model that bytes are counted for joins fields; what is trained joins as it does."""
     scheme: Mapping[str, Any] = field(default_factory=dict)
     """The scheme and its parameters."""
     optimizer: SparseOptimizer = "rowwise_adagrad"
@@ -59,7 +61,11 @@ class SizingFile:
     def plan(self) -> SizingPlan:
         """The plan as models, shardings and schemes know it."""
         return SizingPlan(
-            fields=self.fields, out_dim=self.out_dim, scheme=self.scheme, reasons=self.reasons
+            fields=self.fields,
+            out_dim=self.out_dim,
+            join=self.join,
+            scheme=self.scheme,
+            reasons=self.reasons,
         )
 
     def check_budget(self, optimizer: SparseOptimizer) -> None:

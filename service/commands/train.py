@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         config=(tyro.conf.AvoidSubcommands,),  # the preset has chosen the network
     )
     config = command.config
-    sizing = read_sizing(config.sizing)
+    sizing = dataclasses.replace(read_sizing(config.sizing), join=config.network.join)
     sizing.check_against(read_dataset_info(config.data))
     sizing.check_budget(config.optimizer.sparse)
 

@@ -78,7 +78,7 @@ def build_task(
 ) -> TrainTask:
     """Build the network of a run, unsharded; ``tables_on="meta"`` leaves its tables unallocated."""
     embeddings = MixedEmbeddings(
-        plan,
+        replace(plan, join=config.network.join),
         pooling={field.stats.name: config.pooling for field in info.fields if field.is_list},
         projection_init=config.projection_init,
         device=tables_on or device,

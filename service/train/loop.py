@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from torch import Tensor
@@ -68,7 +68,7 @@ class _Training:
         self.folder = RunFolder(config.output)
         ranks.from_first(lambda: self.folder.check(config))
         self.info = read_dataset_info(config.data)
-        sizing = read_sizing(config.sizing)
+        sizing = replace(read_sizing(config.sizing), join=config.network.join)
         sizing.check_against(self.info)
         sizing.check_budget(config.optimizer.sparse)
         self.plan = sizing.plan
