@@ -17,6 +17,8 @@ class PlanSummary:
     """One sizing plan, placed on a cluster."""
 
     num_ranks: int
+    total_bytes: int
+    """Tables and their optimizer state on all ranks."""
     max_rank_bytes: int
     """Tables and their optimizer state on the fullest rank."""
     mean_rank_bytes: float
@@ -70,7 +72,7 @@ def summarise(
     """
     config = config or ShardingConfig()
     stored = [table.stored for table in tables]
-    return _summary(
+    return sum_up(
         report(place(stored, cluster, config, workload), cluster, workload), cluster, config
     )
 
@@ -91,11 +93,13 @@ def compare(
     return found
 
 
-def _summary(figures: PlanReport, cluster: Cluster, config: ShardingConfig) -> PlanSummary:
+def sum_up(figures: PlanReport, cluster: Cluster, config: ShardingConfig) -> PlanSummary:
+    """The figures of a placement that was made for this cluster."""
     ranks = figures.ranks
     busiest = max(ranks, key=lambda rank: rank.seconds_per_step)
     return PlanSummary(
         num_ranks=len(ranks),
+        total_bytes=figures.bytes,
         max_rank_bytes=max(rank.bytes for rank in ranks),
         mean_rank_bytes=mean(rank.bytes for rank in ranks),
         room_bytes=cluster.table_bytes(config.kernel),

@@ -13,6 +13,7 @@ def summary_lines(summary: PlanSummary) -> str:
     share = summary.max_rank_bytes / summary.room_bytes
     figures = (
         ("ranks", f"{summary.num_ranks:,}", ""),
+        ("all ranks", f"{summary.total_bytes:,}", "bytes of tables with their optimizer state"),
         ("fullest rank", f"{summary.max_rank_bytes:,}", f"bytes; {share:.1%} of its room"),
         ("mean rank", f"{summary.mean_rank_bytes:,.0f}", "bytes"),
         ("sent, most", f"{summary.max_sent_bytes_per_step:,}", "bytes a step, forward, by a rank"),

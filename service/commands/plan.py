@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from models.tables import SizingPlan, SparseOptimizer
+from service.commands.cluster_summary import summary_lines
 from service.data.dataset import read_dataset_info
 from service.sharding_file import find_cluster, write_sharding
 from service.sizing import read_sizing
-from sharding.cluster import CLUSTERS, Cluster
+from sharding.cluster import CLUSTERS
 from sharding.constraints import Kernel, ShardingConfig, ShardingType
 from sharding.cost import Workload
 from sharding.placing import place
-from sharding.report import PlanReport, RankReport, TableReport, report
+from sharding.report import RankReport, TableReport, report
+from sharding.summary import sum_up
 
 PLAIN_WIDTH = 110
 """Columns of the tables where stdout is a file or a pipe."""
@@ -103,7 +105,8 @@ def main(argv: Sequence[str]) -> int:
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(tables_table(figures.tables))
     console.print(ranks_table(figures.ranks))
-    console.print(_summary(figures, cluster, command.config()), highlight=False)
+    summary = sum_up(figures, cluster, command.config())
+    console.print(summary_lines(summary), highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
     return 0
 
@@ -152,17 +155,3 @@ def _pooling_factors(plan: SizingPlan, data: Path | None) -> dict[str, float]:
         return {}
     factors = {stats.name: stats.pooling_factor for stats in read_dataset_info(data).field_stats}
     return {table.name: factors.get(table.field, 1.0) for table in plan.tables()}
-
-
-def _summary(figures: PlanReport, cluster: Cluster, config: ShardingConfig) -> str:
-    fullest = max(rank.bytes for rank in figures.ranks)
-    room = cluster.table_bytes(config.kernel)
-    return (
-        f"bytes                {figures.bytes:>16,}  tables with their optimizer state\n"
-        f"fullest rank         {fullest:>16,}  {fullest / room:.1%} of its {room:,} for tables\n"
-        f"imbalance            {figures.imbalance_ratio:>16.2f}  fullest rank's bytes / mean\n"
-        f"time imbalance       {figures.time_imbalance_ratio:>16.2f}  busiest rank's time / mean\n"
-        f"predicted step       {figures.step_seconds * 1e3:>16,.3f}  ms on the busiest rank, without "
-        f"the dense layers\n"
-        f"speeds               {cluster.source}"
-    )
