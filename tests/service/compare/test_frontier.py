@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.compare.frontier import frontier
-from service.compare.plot import bytes_text, draw, spread
+from service.compare.plot import draw
+from service.compare.plot_frontier import bytes_text
+from service.compare.plot_style import spread
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
 
