@@ -26,6 +26,9 @@ from sharding.summary import sum_up
 PLAIN_WIDTH = 110
 """Columns of the tables where stdout is a file or a pipe."""
 
+MOST_RANKS_SHOWN = 16
+"""Ranks that have a line of their own."""
+
 MOST_RANKS_OF_A_TABLE = 4
 """Ranks that are named one by one in a table's line."""
 
@@ -104,7 +107,9 @@ def main(argv: Sequence[str]) -> int:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(tables_table(figures.tables))
-    console.print(ranks_table(figures.ranks))
+    console.print(ranks_table(figures.ranks[:MOST_RANKS_SHOWN]))
+    if (more := len(figures.ranks) - MOST_RANKS_SHOWN) > 0:
+        console.print(f"and {more:,} more ranks, all of them in {command.output}\n")
     summary = sum_up(figures, cluster, command.config())
     console.print(summary_lines(summary), highlight=False)
     sys.stderr.write(f"written to {command.output}\n")

@@ -1,6 +1,7 @@
 """`mixdim plan`: the file it writes, what it prints, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,14 @@ from pydantic import TypeAdapter
 
 from models.tables import Block
 from service.__main__ import EXIT_CANNOT_PLAN, EXIT_REJECTED, main
-from service.sharding_file import find_cluster, read_sharding, write_sharding
+from service.sharding_file import (
+    find_cluster,
+    read_sharding,
+    write_cluster,
+    write_sharding,
+)
 from service.sizing import SizingFile, write_sizing
-from sharding.cluster import local
+from sharding.cluster import CLUSTERS, local
 from sharding.constraints import ShardingConfig
 from sharding.cost import Workload
 from sharding.placement import Placement
@@ -52,6 +58,37 @@ def test_the_table_shows_bytes_of_every_rank(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     ranks = {words[0]: words[3] for words in lines if words[:1] in (["0"], ["1"])}
     assert sorted(ranks.values()) == ["2,560,000", "96,112"]
+
+
+def test_a_thousand_ranks_are_not_listed_one_by_one(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(sizing, "--cluster", "a100x8", "--ranks", "1024") == 0
+    shown = capsys.readouterr().out
+    assert "and 1,008 more ranks" in shown
+    assert len(shown.splitlines()) < 60
+
+
+def test_a_prediction_says_where_its_speeds_are_from(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(sizing, "--cluster", "h100x8") == 0
+    assert "data sheet, not measured" in capsys.readouterr().out
+
+
+def test_packed_tables_are_planned_as_they_are_stored(tmp_path: Path) -> None:
+    path = tmp_path / "packed.json"
+    block = Block(num_embeddings=1001, embedding_dim=1, asked_dim=1.0)
+    write_sizing(SizingFile(format_version=1, fields={"C1": (block,)}, out_dim=4), path)
+    assert plan(path, "--ranks", "2") == 0
+    (placed,) = read_sharding(tmp_path / "sharding.json").tables
+    assert (placed.num_embeddings, placed.embedding_dim) == (251, 4)
+
+
+def test_a_written_cluster_is_read_back_the_same(tmp_path: Path) -> None:
+    cluster = replace(CLUSTERS["h200x8"](), lookup_seconds=1.5e-8, source='2 x "EPYC"\n')
+    write_cluster(cluster, tmp_path / "new" / "c.toml")
+    assert find_cluster(str(tmp_path / "new" / "c.toml")) == cluster
 
 
 def test_json_is_the_file(sizing: Path, capsys: pytest.CaptureFixture[str]) -> None:
