@@ -26,6 +26,9 @@ class CtrModel(nn.Module, ABC):
     join: ClassVar[Join] = "project"
     """Whether the fields must be equally wide."""
 
+    has_bias_column: bool = False
+    """Whether the first element of a field's vector is its bias, and no factor."""
+
     y_range: tuple[float, float] | None = None
     """Bounds of the ratings that scores stand for: scores are then their log odds between the two,
     and whoever turns scores into predictions applies the sigmoid. None for unbounded ratings."""

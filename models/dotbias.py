@@ -30,6 +30,8 @@ class DotBias(CtrModel):
         chapter 8.
     """
 
+    has_bias_column = True
+
     def __init__(
         self,
         embeddings: FieldEmbeddings,

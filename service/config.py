@@ -1,5 +1,7 @@
 """What a training run is: one dataclass, read from presets, files and flags, kept in run.json."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -82,6 +84,22 @@ class TrainConfig:
     plan: Path | None = None
     """Sharding plan written by ``mixdim plan``; placed anew by default."""
 
+    l2: float = 0.0
+    """Penalty on the squared norm of every looked-up, projected vector, mean over examples; 0 for
+    none. 0.05 to 0.1 on ratings (biased MF on MovieLens 1M); clicks need far less or none."""
+
+    l2_bias: float | None = None
+    """The same for the biases of mf and dotbias, the first element of a vector; as ``l2`` if
+    None."""
+
+    l2_power: float = 0.5
+    """A lookup of an id that training looks up c times counts ``c ** -l2_power``, scaled to mean
+    1: 0 regularises rows as often as they are read, 1 all rows alike. 0.5 is best on MovieLens 1M,
+    worth .006 of MSE over 0."""
+
+    l2_fields: Mapping[str, float] = field(default_factory=dict)
+    """Factors that multiply both penalties, by field; 1 where not named."""
+
     epochs: int = 1
     """Passes over the training split, at most."""
 
@@ -142,6 +160,11 @@ class TrainConfig:
     overwrite: bool = False
     """Delete what the run folder holds."""
 
+    @property
+    def is_regularised(self) -> bool:
+        """Whether vectors are penalised."""
+        return bool(self.l2 or self.l2_bias)
+
     def __post_init__(self) -> None:
         for name in ("nproc", "epochs", "batch_size", "patience", "log_every", "keep_checkpoints"):
             if (value := getattr(self, name)) < 1:
@@ -149,5 +172,12 @@ class TrainConfig:
         for name in ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
+        for name in ("l2", "l2_bias"):
+            if (penalty := getattr(self, name)) is not None and not 0 <= penalty < math.inf:
+                raise ValueError(f"{name}={penalty}, expected 0 or more; try 0.05")
+        if not 0 <= self.l2_power <= 1:
+            raise ValueError(f"l2_power={self.l2_power}, expected in [0, 1]; try 0.5")
+        if wrong := {name: ratio for name, ratio in self.l2_fields.items() if not ratio >= 0}:
+            raise ValueError(f"l2_fields={wrong}, expected factors of 0 or more")
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite contradict each other; give one of them")

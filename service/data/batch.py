@@ -32,6 +32,8 @@ class Batch(Pipelineable):
     weights: Tensor
     """``(B,)``: what each example's loss is multiplied with, so that the mean over ranks of the
     summed losses is the mean over the global batch; 0 for padding, which is no example."""
+    lookup_weights: Tensor | None = None
+    """``(B, F)``: what the penalty of each field's vector is multiplied with; None for 1."""
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "Batch":
         """Copy to a device."""
@@ -40,12 +42,16 @@ class Batch(Pipelineable):
             features=self.features.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
             weights=self.weights.to(device, non_blocking=non_blocking),
+            lookup_weights=None
+            if self.lookup_weights is None
+            else self.lookup_weights.to(device, non_blocking=non_blocking),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Keep the memory until the stream is done with it."""
-        for tensor in (self.dense, self.labels, self.weights):
-            tensor.record_stream(stream)
+        for tensor in (self.dense, self.labels, self.weights, self.lookup_weights):
+            if tensor is not None:
+                tensor.record_stream(stream)
         self.features.record_stream(stream)  # type: ignore[arg-type]  # any device's stream
 
     def pin_memory(self) -> "Batch":
@@ -55,6 +61,9 @@ class Batch(Pipelineable):
             features=self.features.pin_memory(),
             labels=self.labels.pin_memory(),
             weights=self.weights.pin_memory(),
+            lookup_weights=None
+            if self.lookup_weights is None
+            else self.lookup_weights.pin_memory(),
         )
 
 

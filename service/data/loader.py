@@ -20,6 +20,7 @@ import torch
 from models.tables import SizingPlan
 from service.data.batch import Batch, Columns, FeatureBuilder
 from service.data.dataset import DatasetInfo, Split
+from service.data.lookup_weights import LookupWeights
 from service.data.row_groups import SplitReader
 
 PREFETCHED_BATCHES = 4
@@ -38,6 +39,8 @@ class Loader:
         world_size: Number of ranks.
         seed: Seed of the order; ``None`` reads in the order of the parts.
         pin_memory: Whether batches are copied to page-locked memory (for a GPU).
+        l2_power: How much less a lookup counts in the regularisation where its id is looked up
+            often, see `LookupWeights`; 0 gives batches without such weights.
 
     Attributes:
         num_unknown: Ids out of vocabulary read so far, by single-valued field.
@@ -60,6 +63,7 @@ class Loader:
         world_size: int = 1,
         seed: int | None = None,
         pin_memory: bool = False,
+        l2_power: float = 0.0,
     ) -> None:
         known = {field.stats.name: field for field in info.fields}
         if missing := [name for name in plan.fields if name not in known]:
@@ -82,6 +86,10 @@ class Loader:
         self._rank, self._world_size = rank, world_size
         self._seed = seed
         self._pin_memory = pin_memory
+        stats = [known[name].stats for name in plan.fields]
+        self._lookup_weights = (
+            LookupWeights(stats, self._features.list_fields, power=l2_power) if l2_power else None
+        )
         unknown = [known[name].unknown_id for name in self._features.single_fields]
         self._unknown_ids = np.array(unknown, dtype=np.int32)[:, None]
         self.num_unknown = dict.fromkeys(self._features.single_fields, 0)
@@ -135,6 +143,9 @@ class Loader:
             features=self._features(columns),
             labels=torch.from_numpy(columns.labels),
             weights=torch.from_numpy(weights),
+            lookup_weights=None
+            if self._lookup_weights is None
+            else torch.from_numpy(self._lookup_weights(columns)),
         )
         return batch.pin_memory() if self._pin_memory else batch
 

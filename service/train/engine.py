@@ -7,6 +7,7 @@ from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.types import ShardingEnv
 from torchrec.optim.keyed import CombinedOptimizer
 
+from models.base import CtrModel
 from models.embeddings.mixed import MixedEmbeddings
 from models.tables import SizingPlan, is_fused
 from service.config import TrainConfig
@@ -15,6 +16,7 @@ from service.distributed import Ranks
 from service.sharding_file import read_sharding
 from service.train.initialise import initialise_tables
 from service.train.optimizers import build_optimizer, fuse_optimizer
+from service.train.penalty import L2Penalty
 from service.train.task import TrainTask
 from sharding.cluster import Cluster, local
 from sharding.constraints import ShardingConfig
@@ -90,6 +92,17 @@ def build_task(
         info.task,
         label_mean=label_mean,
         bf16_on=device.type if config.precision == "bf16" else None,
+        penalty=_penalty(config, network).to(device) if config.is_regularised else None,
+    )
+
+
+def _penalty(config: TrainConfig, network: CtrModel) -> L2Penalty:
+    return L2Penalty(
+        network.embeddings.field_names,
+        network.embeddings.field_dims,
+        l2=config.l2,
+        bias=config.l2_bias if network.has_bias_column else None,
+        by_field=config.l2_fields,
     )
 
 

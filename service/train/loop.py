@@ -241,7 +241,11 @@ class _Training:
             world_size=self.ranks.world_size,
             seed=seed,
             pin_memory=self.ranks.device.type == "cuda",
+            l2_power=self.config.l2_power if self._is_penalised(split) else 0.0,
         )
+
+    def _is_penalised(self, split: Split) -> bool:
+        return split == "train" and self.config.is_regularised
 
     def _has_rows(self, split: Split) -> bool:
         return split in self.info.splits and self.info.splits[split].num_rows > 0

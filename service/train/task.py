@@ -11,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from models.base import CtrModel
 from service.data.batch import Batch
 from service.data.dataset import Task
+from service.train.penalty import L2Penalty
 
 StepOutput = tuple[Tensor, Tensor, Tensor]
 """Local loss, predictions and labels of a step, without gradients."""
@@ -29,11 +30,13 @@ class TrainTask(nn.Module):
         label_mean: Mean label of the training split.
         bf16_on: Device type whose matrix products are bf16; weights and loss stay fp32. None for
             fp32 throughout.
+        penalty: Regularisation of the looked-up vectors, which training minimises with the loss.
 
     Shape:
         - Input: a `Batch` of size ``B``.
-        - Output: the local loss, a scalar, and ``(loss, predictions, labels)`` without gradients;
-          predictions are probabilities or ratings, ``(B,)``.
+        - Output: what to minimise, a scalar, and ``(loss, predictions, labels)`` without
+          gradients; the loss is without the penalty, predictions are probabilities or ratings,
+          ``(B,)``.
 
     Raises:
         ValueError: If the network bounds ratings and labels are clicks, or their mean is outside.
@@ -42,10 +45,17 @@ class TrainTask(nn.Module):
     constant: Tensor
 
     def __init__(
-        self, network: CtrModel, task: Task, *, label_mean: float, bf16_on: str | None = None
+        self,
+        network: CtrModel,
+        task: Task,
+        *,
+        label_mean: float,
+        bf16_on: str | None = None,
+        penalty: L2Penalty | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self.penalty = penalty
         self.bf16_on = bf16_on
         self.is_click = task == "click"
         self.y_range = network.y_range
@@ -61,7 +71,8 @@ class TrainTask(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput]:
         """Score a batch and compare it with its labels."""
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
-            scores = self.network(batch.dense, batch.features)
+            fields = self.network.embeddings(batch.features)
+            scores = self.network.score(batch.dense, fields)
         scores = scores.float() + self.constant
         if self.y_range is not None:
             low, high = self.y_range
@@ -69,7 +80,10 @@ class TrainTask(nn.Module):
         loss_of = binary_cross_entropy_with_logits if self.is_click else mse_loss
         loss = (loss_of(scores, batch.labels, reduction="none") * batch.weights).sum()
         predictions = torch.sigmoid(scores) if self.is_click else scores
-        return loss, (loss.detach(), predictions.detach(), batch.labels.detach())
+        output = loss.detach(), predictions.detach(), batch.labels.detach()
+        if self.penalty is not None and self.training:
+            loss = loss + self.penalty(fields, batch.weights, batch.lookup_weights)
+        return loss, output
 
 
 def _log_odds(probability: float) -> float:

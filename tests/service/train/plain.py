@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ from service.train.engine import Engine, build_engine, build_task
 from service.train.task import TrainTask
 
 Weights = dict[str, npt.NDArray[np.float64]]
-Penalty = Callable[[dict[str, Tensor]], Tensor]
-"""Of the projected vectors of a batch by field, ``(B, D)`` each."""
+Penalty = Callable[[dict[str, Tensor], Batch], Tensor]
+"""Of the projected vectors of a batch by field, ``(B, D)`` each, and of its ids by field."""
 
 TABLES = "network.embeddings.tables.embedding_bags."
 PROJECTIONS = "network.embeddings.unify.projections."
@@ -52,7 +53,7 @@ def whole_weights(engine: Engine, plan: SizingPlan, ranks: Ranks) -> Weights:
         else:
             shards = [([0] * weight.dim(), weight)]
         pieces[name] = [(list(at), tensor.detach().numpy()) for at, tensor in shards]
-    whole: Weights = {name: np.full(weight.size(), np.nan) for name, weight in state.items()}
+    whole: Weights = {name: np.full(_shape(weight), np.nan) for name, weight in state.items()}
     for of_rank in ranks.gather(pieces):
         for name, shards in of_rank.items():
             for at, part in shards:
@@ -62,6 +63,10 @@ def whole_weights(engine: Engine, plan: SizingPlan, ranks: Ranks) -> Weights:
         stored = whole[f"{TABLES}{table.name}.weight"].reshape(-1, table.embedding_dim)
         whole[f"{TABLES}{table.name}.weight"] = stored[: table.num_embeddings]
     return whole
+
+
+def _shape(weight: Any) -> tuple[int, ...]:
+    return tuple(weight.metadata().size if hasattr(weight, "metadata") else weight.size())
 
 
 def train_plainly(
@@ -87,7 +92,7 @@ def train_plainly(
         fields = {name: look_up(name, batch, plan, weights) for name in plan.fields}
         loss = _score_and_compare(task, batch, fields, weights, constant)
         if penalty is not None:
-            loss = loss + penalty(fields)
+            loss = loss + penalty(fields, batch)
         gradients = torch.autograd.grad(loss, [rule.weight for rule in rules.values()])
         for rule, gradient in zip(rules.values(), gradients, strict=True):
             rule.step(gradient, config.optimizer.eps)
@@ -203,4 +208,5 @@ def loader_of(config: TrainConfig, plan: SizingPlan, ranks: Ranks | None = None)
         rank=rank,
         world_size=world_size,
         seed=config.seed,
+        l2_power=config.l2_power if config.is_regularised else 0.0,
     )
