@@ -20,6 +20,7 @@ from models.sizing import (
     uniform_bytes,
 )
 from models.sizing.base import MAX_WIDTH
+from models.sizing.rounding import width_grid
 from models.tables import WIDTH_STEP, FieldStats, PlanError, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
 from service.sizing import DEFAULT_BASE_DIM, FORMAT_VERSION, DatasetReference, SizingFile
@@ -124,7 +125,7 @@ def _explained(error: PlanError, request: SizingRequest, fields: Sequence[FieldS
     needed = error.needed_bytes
     base = {
         dim: uniform_bytes(fields, dim, request.optimizer)
-        for dim in (request.base_dim, *range(WIDTH_STEP, MAX_WIDTH + 1, WIDTH_STEP))
+        for dim in (request.base_dim, *width_grid("mult4", 1, MAX_WIDTH))
     }
     most = base[request.base_dim] * 100 // needed / 100
     enough = [dim for dim, size in base.items() if parse_budget(request.budget, size) >= needed]

@@ -12,13 +12,14 @@ from models.sizing.blocks import equipartition, size_in_blocks
 from models.sizing.budget import (
     PlanBytes,
     TableBytes,
-    fit,
     parse_budget,
     plan_bytes,
     table_bytes,
     uniform_bytes,
 )
+from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
+from models.sizing.fit import Fit, Solver, best_fit, fit
 from models.sizing.popularity import PopularityRule
 from models.sizing.uniform import Uniform
 
@@ -32,12 +33,16 @@ SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
 __all__ = [
     "SIZING",
     "FastaiRule",
+    "Fit",
     "PlanBytes",
     "PopularityRule",
     "Sizing",
     "SizingScheme",
+    "Solver",
     "TableBytes",
     "Uniform",
+    "Values",
+    "best_fit",
     "equipartition",
     "fit",
     "parse_budget",

@@ -1,8 +1,9 @@
 """The form every sizing scheme has: statistics of the fields in, a plan out."""
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
 
+from models.sizing.rounding import Rounding, round_up, width_grid
 from models.tables import WIDTH_STEP, FieldStats, SizingPlan
 
 MAX_WIDTH: Final = 1024
@@ -14,7 +15,7 @@ class SizingScheme(Protocol):
 
     A scheme is a frozen dataclass tagged by ``kind`` and is called with the fields. It asks for
     real-valued widths (`Block.asked_dim`) and rounds them to what the kernels take. Under a budget
-    only the *shape* of what it asks for counts: `models.sizing.budget.fit` finds the scale.
+    only the *shape* of what it asks for counts: `models.sizing.fit` finds the best plan.
     """
 
     @property
@@ -33,20 +34,30 @@ class SizingScheme(Protocol):
         """
 
 
-def check_width(name: str, value: int) -> None:
-    """Refuse a width that FBGEMM's fused kernels do not take.
+@runtime_checkable
+class ValuedScheme(Protocol):
+    """A scheme that knows what every width is worth, not only which it would like."""
+
+    def values(self, plan: SizingPlan) -> Mapping[str, Mapping[int, float]]:
+        """By table name, what every width that the table may have is worth."""
+
+
+def check_width(name: str, value: int, rounding: Rounding = "mult4") -> None:
+    """Refuse a width that a rounding cannot give.
 
     Raises:
-        ValueError: If it is not a positive multiple of 4.
+        ValueError: If it is not 1, 2 or a multiple of 4, or what else the rounding gives.
     """
-    if value < 1 or value % WIDTH_STEP:
-        nearest = max(WIDTH_STEP, -(-value // WIDTH_STEP) * WIDTH_STEP)
-        raise ValueError(
-            f"{name}={value}, expected a positive multiple of {WIDTH_STEP} (FBGEMM kernels); "
-            f"try {nearest}"
-        )
+    if value < 1 or value != round_up(value, rounding):
+        expected = {
+            "mult4": f"1, 2 or a multiple of {WIDTH_STEP} (FBGEMM kernels)",
+            "pow2": "a power of two (rounding=pow2)",
+            "int": "at least 1",
+        }[rounding]
+        nearest = round_up(max(value, 1), rounding)
+        raise ValueError(f"{name}={value}, expected {expected}; try {nearest}")
 
 
 def multiples(low: int, high: int) -> Sequence[int]:
     """Every width the kernels take from ``low`` to ``high``."""
-    return range(low, high + 1, WIDTH_STEP)
+    return width_grid("mult4", low, high)

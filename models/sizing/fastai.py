@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
-from models.sizing.base import check_width, multiples
-from models.sizing.rounding import round_up
-from models.tables import WIDTH_STEP, FieldStats, SizingPlan, check_fields
+from models.sizing.base import check_width
+from models.sizing.rounding import Rounding, round_up, width_grid
+from models.tables import FieldStats, SizingPlan, check_fields
 
 
 def emb_sz_rule(num_embeddings: int, max_dim: int = 600) -> int:
@@ -36,24 +36,32 @@ class FastaiRule:
     kind: Literal["fastai"] = "fastai"
 
     max_dim: int = 600
-    """Cap of the rule; a multiple of 4."""
+    """Cap of the rule."""
 
     overrides: Mapping[str, int] = field(default_factory=dict)
     """Asked width by field name, as fastai's ``sz_dict``: neither the rule nor the cap applies."""
 
+    rounding: Rounding = "mult4"
+    """Up to which widths the rule's integers are rounded: 1, 2 and multiples of 4, powers of two,
+    or as they are."""
+
     def __post_init__(self) -> None:
-        check_width("max_dim", self.max_dim)
+        check_width("max_dim", self.max_dim, self.rounding)
         for name, dim in self.overrides.items():
             if dim < 1:
                 raise ValueError(f"overrides: field {name!r} has width {dim}, expected at least 1")
 
     @property
     def grid(self) -> Sequence[int]:
-        """Every multiple of 4 up to the cap."""
-        return multiples(WIDTH_STEP, self.max_dim)
+        """Every width up to the cap, or to a wider override."""
+        return width_grid(self.rounding, 1, self._widest)
+
+    @property
+    def _widest(self) -> int:
+        return max([self.max_dim, *(round_up(d, self.rounding) for d in self.overrides.values())])
 
     def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
-        """Ask for the rule's integer and round it up to a multiple of 4."""
+        """Ask for the rule's integer and round it up."""
         check_fields(fields)
         rows = {stats.name: stats.num_embeddings for stats in fields}
         if unknown := sorted(set(self.overrides) - set(rows)):
@@ -61,7 +69,7 @@ class FastaiRule:
                 f"overrides name {unknown}, which are not among the fields; fields: {list(rows)}"
             )
         asked = {n: self.overrides.get(n, emb_sz_rule(rows[n], self.max_dim)) for n in rows}
-        used = {name: round_up(dim) for name, dim in asked.items()}
+        used = {name: round_up(dim, self.rounding) for name, dim in asked.items()}
         return SizingPlan.one_block_each(
             fields,
             used,

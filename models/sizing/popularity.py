@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-from models.sizing.base import check_width, multiples
-from models.sizing.rounding import round_dim
-from models.tables import WIDTH_STEP, FieldStats, SizingPlan, check_fields
+from models.sizing.base import check_width
+from models.sizing.rounding import Rounding, round_dim, width_grid
+from models.tables import FieldStats, SizingPlan, check_fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class PopularityRule:
     kind: Literal["popularity"] = "popularity"
 
     max_dim: int = 64
-    """Width of the most popular field, and the cap under a budget; a multiple of 4."""
+    """Width of the most popular field, and the cap under a budget."""
 
     alpha: float = 0.3
     """Temperature in [0, 1]: how strongly width follows popularity; 0 is uniform."""
@@ -36,12 +36,15 @@ class PopularityRule:
     n_floor: int = 1
     """Tables with fewer rows count as this many, so that a table of 3 rows sets no one's width."""
 
-    min_dim: int = WIDTH_STEP
-    """Narrowest width; a multiple of 4."""
+    min_dim: int = 1
+    """Narrowest width."""
+
+    rounding: Rounding = "mult4"
+    """Widths that there are: 1, 2 and multiples of 4, powers of two, or any."""
 
     def __post_init__(self) -> None:
-        check_width("max_dim", self.max_dim)
-        check_width("min_dim", self.min_dim)
+        check_width("max_dim", self.max_dim, self.rounding)
+        check_width("min_dim", self.min_dim, self.rounding)
         if self.min_dim > self.max_dim:
             raise ValueError(
                 f"min_dim={self.min_dim} exceeds max_dim={self.max_dim}; lower min_dim"
@@ -53,8 +56,8 @@ class PopularityRule:
 
     @property
     def grid(self) -> Sequence[int]:
-        """Every multiple of 4 from the narrowest to the cap."""
-        return multiples(self.min_dim, self.max_dim)
+        """Every width from the narrowest to the cap."""
+        return width_grid(self.rounding, self.min_dim, self.max_dim)
 
     def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
         """Size each field relative to the most popular one, one block a field."""
@@ -73,7 +76,7 @@ class PopularityRule:
         dims = dict(zip(popularity, asked, strict=True))
         return SizingPlan.one_block_each(
             fields,
-            {name: round_dim(dim, self.grid) for name, dim in dims.items()},
+            {name: round_dim(dim, self.grid, self.rounding) for name, dim in dims.items()},
             out_dim=self.max_dim,
             asked=dims,
             scheme=asdict(self),

@@ -7,10 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tables import WIDTH_STEP
+from models.tables import PACKED_DIMS, WIDTH_STEP
 
-Rounding = Literal["mult4", "int", "pow2"]
-"""``mult4`` suits fused kernels; ``int`` and ``pow2`` are the papers' and need unfused tables."""
+Rounding = Literal["mult4", "pow2", "int"]
+"""``mult4`` gives what fused kernels take: 1, 2 and multiples of 4. ``pow2`` gives powers of two,
+which suit them too and make fewer kernel groups. ``int`` gives any width, for dense tables only."""
 
 
 def width_grid(rounding: Rounding, low: int, high: int) -> list[int]:
@@ -19,7 +20,11 @@ def width_grid(rounding: Rounding, low: int, high: int) -> list[int]:
         return list(range(low, high + 1))
     if rounding == "pow2":
         return [2**power for power in range(high.bit_length()) if low <= 2**power <= high]
-    return [width for width in range(WIDTH_STEP, high + 1, WIDTH_STEP) if width >= low]
+    return [
+        width
+        for width in (*PACKED_DIMS, *range(WIDTH_STEP, high + 1, WIDTH_STEP))
+        if low <= width <= high
+    ]
 
 
 def midpoints(grid: Sequence[int], rounding: Rounding) -> NDArray[np.float64]:
@@ -36,9 +41,14 @@ def round_dim(asked: float, grid: Sequence[int], rounding: Rounding = "mult4") -
     return grid[int(np.searchsorted(midpoints(grid, rounding), asked, side="right"))]
 
 
-def round_up(asked: float) -> int:
-    """Smallest multiple of 4 that is at least ``asked``, and at least 4."""
-    return max(WIDTH_STEP, math.ceil(asked / WIDTH_STEP) * WIDTH_STEP)
+def round_up(asked: float, rounding: Rounding = "mult4") -> int:
+    """Narrowest width that a rounding can give and that is at least ``asked``, and at least 1."""
+    least = max(1, math.ceil(asked))
+    if rounding == "int":
+        return least
+    if rounding == "pow2":
+        return 1 << (least - 1).bit_length()
+    return least if least in PACKED_DIMS else -(-least // WIDTH_STEP) * WIDTH_STEP
 
 
 def dlrm_pow2(asked: float) -> int:

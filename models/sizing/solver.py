@@ -11,13 +11,14 @@ of the widest needs no projection any more. So every factor at which some width 
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.sizing.rounding import Rounding, midpoints
+from models.tables import PACKED_DIMS, WIDTH_STEP
 
 Ints = NDArray[np.int64]
 Amount = TypeVar("Amount", int, Ints)
@@ -36,6 +37,15 @@ class Cost:
     per_projection_weight: int = 1
     """Of one element of a projection, optimizer state included."""
 
+    packed: bool = False
+    """Whether tables are counted as `Table.stored` allocates them, whole rows of 4 at least."""
+
+    def of_tables(self, rows: Ints | np.int64, dims: Ints) -> Ints:
+        """Cost of tables and their optimizer's state; shapes broadcast."""
+        packing = np.where(np.isin(dims, PACKED_DIMS), WIDTH_STEP // dims, 1) if self.packed else 1
+        stored: Ints = -(-rows // packing) * (dims * packing * self.per_weight + self.per_row)
+        return stored
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tables:
@@ -47,6 +57,7 @@ class Tables:
 
     asked: NDArray[np.float64]  # (G,) falling
     rows: Ints  # (G,) rows of all tables of the group
+    stored: Ints  # (G, widths) cost of the group's tables at every width, without projections
     counts: Ints  # (G,) tables of the group
     group_of: Ints  # (tables,)
     grid: Sequence[int]
@@ -67,12 +78,16 @@ class Tables:
         out_dim: int | None = None,
     ) -> "Tables":
         """Group tables by what they ask for."""
-        widths, inverse = np.unique(-np.asarray(asked, dtype=float), return_inverse=True)
-        rows = np.zeros(len(widths), dtype=np.int64)
-        np.add.at(rows, inverse, np.asarray(num_embeddings, dtype=np.int64))
+        wishes, inverse = np.unique(-np.asarray(asked, dtype=float), return_inverse=True)
+        each, dims = np.asarray(num_embeddings, dtype=np.int64), np.asarray(grid, dtype=np.int64)
+        rows = np.zeros(len(wishes), dtype=np.int64)
+        np.add.at(rows, inverse, each)
+        stored = np.zeros((len(wishes), len(dims)), dtype=np.int64)
+        np.add.at(stored, inverse, cost.of_tables(each[:, None], dims))
         return cls(
-            asked=-widths,
+            asked=-wishes,
             rows=rows,
+            stored=stored,
             counts=np.bincount(inverse).astype(np.int64),
             group_of=inverse.astype(np.int64),
             grid=grid,
@@ -82,15 +97,10 @@ class Tables:
         )
 
     def total_cost(
-        self, params: Amount, sum_dims: Amount, widest: Amount, at_widest: Amount
+        self, stored: Amount, sum_dims: Amount, widest: Amount, at_widest: Amount
     ) -> Amount:
         """Cost of states given by their sums; ``at_widest`` tables need no projection."""
-        projected = widest * (sum_dims - widest * at_widest)
-        return (
-            self.cost.per_weight * params
-            + self.cost.per_projection_weight * projected
-            + self.cost.per_row * int(self.rows.sum())
-        )
+        return stored + self.cost.per_projection_weight * widest * (sum_dims - widest * at_widest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,6 +145,8 @@ def trace(tables: Tables) -> Path:
     grid = np.asarray(tables.grid, dtype=np.int64)
     rise = grid[step + 1] - grid[step]
     params = _running(tables.rows.sum() * grid[0], tables.rows[groups] * rise)
+    dearer = tables.stored[groups, step + 1] - tables.stored[groups, step]
+    stored = _running(tables.stored[:, 0].sum(), dearer)
     sum_dims = _running(tables.counts.sum() * grid[0], tables.counts[groups] * rise)
     reached = np.concatenate([grid[:1], grid[step + 1]])
     arrivals = np.concatenate([tables.counts.sum(keepdims=True), tables.counts[groups]])
@@ -145,7 +157,7 @@ def trace(tables: Tables) -> Path:
         scales=scales,
         groups=groups,
         params=params,
-        costs=tables.total_cost(params, sum_dims, widest, at_widest),
+        costs=tables.total_cost(stored, sum_dims, widest, at_widest),
         whole=np.append(scales[1:] != scales[:-1], True),
     )
 
@@ -172,19 +184,30 @@ class _Totals:
     """Sums from which a state's cost follows."""
 
     params: int
+    stored: int
     sum_dims: int
     widest: int
     at_widest: int
 
-    def widened(self, rows: int, count: int, width: int, rise: int, *, tied: bool) -> "_Totals":
-        """The sums after one group has risen to ``width``."""
+    def widened(self, tables: Tables, group: int, level: int) -> "_Totals":
+        """The sums after one group has risen by one level."""
+        width, rise = tables.grid[level + 1], tables.grid[level + 1] - tables.grid[level]
+        count, tied = int(tables.counts[group]), tables.out_dim is None
         grows = tied and width > self.widest
         widest = width if grows else self.widest
         stayed = 0 if grows else self.at_widest
         arrived = count if width == widest else 0
         return _Totals(
-            self.params + rows * rise, self.sum_dims + count * rise, widest, stayed + arrived
+            self.params + int(tables.rows[group]) * rise,
+            self.stored + int(tables.stored[group, level + 1] - tables.stored[group, level]),
+            self.sum_dims + count * rise,
+            widest,
+            stayed + arrived,
         )
+
+    def cost(self, tables: Tables) -> int:
+        """What the state costs."""
+        return tables.total_cost(self.stored, self.sum_dims, self.widest, self.at_widest)
 
 
 def fill(path: Path, state: int, budget: int) -> list[int]:
@@ -197,7 +220,7 @@ def fill(path: Path, state: int, budget: int) -> list[int]:
     """
     tables, grid = path.tables, list(path.tables.grid)
     levels = path.levels(state)
-    totals = _totals(tables, [grid[level] for level in levels])
+    totals = _totals(tables, levels)
     ceiling = path.params_after(state)
     highest = np.full(len(levels), len(grid) - 1)
     waiting = [(-tables.asked[g] / grid[level], g) for g, level in enumerate(levels)]
@@ -207,16 +230,14 @@ def fill(path: Path, state: int, budget: int) -> list[int]:
         level = int(levels[group])
         if level >= highest[group] or not tables.asked[group]:
             continue
-        width, rise = grid[level + 1], grid[level + 1] - grid[level]
-        rows, count = int(tables.rows[group]), int(tables.counts[group])
-        raised = totals.widened(rows, count, width, rise, tied=tables.out_dim is None)
-        if tables.total_cost(*astuple(raised)) > budget or raised.params > ceiling:
+        raised = totals.widened(tables, group, level)
+        if raised.cost(tables) > budget or raised.params > ceiling:
             ceiling = min(ceiling, raised.params)
             highest[group + 1 :] = np.minimum(highest[group + 1 :], level)
             continue
         totals = raised
         levels[group] = level + 1
-        heapq.heappush(waiting, (-tables.asked[group] / width, group))
+        heapq.heappush(waiting, (-tables.asked[group] / grid[level + 1], group))
     return widths(tables, levels)
 
 
@@ -226,12 +247,13 @@ def widths(tables: Tables, levels: Ints) -> list[int]:
     return [int(width) for width in grid[levels][tables.group_of]]
 
 
-def _totals(tables: Tables, dims: Sequence[int]) -> _Totals:
-    widest = tables.out_dim or max(dims)
-    counts = [int(count) for count in tables.counts]
+def _totals(tables: Tables, levels: Ints) -> _Totals:
+    dims = np.asarray(tables.grid, dtype=np.int64)[levels]
+    widest = tables.out_dim or int(dims.max())
     return _Totals(
-        sum(int(n) * d for n, d in zip(tables.rows, dims, strict=True)),
-        sum(c * d for c, d in zip(counts, dims, strict=True)),
+        int((tables.rows * dims).sum()),
+        int(tables.stored[np.arange(len(levels)), levels].sum()),
+        int((tables.counts * dims).sum()),
         widest,
-        sum(c for c, d in zip(counts, dims, strict=True) if d == widest),
+        int(tables.counts[dims == widest].sum()),
     )

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-from models.sizing.base import MAX_WIDTH, check_width, multiples
-from models.tables import WIDTH_STEP, FieldStats, SizingPlan, check_fields
+from models.sizing.base import MAX_WIDTH, check_width
+from models.sizing.rounding import Rounding, width_grid
+from models.tables import FieldStats, SizingPlan, check_fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,15 +18,18 @@ class Uniform:
     kind: Literal["uniform"] = "uniform"
 
     dim: int = 16
-    """Width of every table; a multiple of 4. A budget replaces it by the widest that fits."""
+    """Width of every table. A budget replaces it by the widest that fits."""
+
+    rounding: Rounding = "mult4"
+    """Widths that there are: 1, 2 and multiples of 4, powers of two, or any."""
 
     def __post_init__(self) -> None:
-        check_width("dim", self.dim)
+        check_width("dim", self.dim, self.rounding)
 
     @property
     def grid(self) -> Sequence[int]:
-        """Every multiple of 4."""
-        return multiples(WIDTH_STEP, MAX_WIDTH)
+        """Every width that the rounding gives."""
+        return width_grid(self.rounding, 1, MAX_WIDTH)
 
     def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
         """Size every field alike; no projection is needed."""

@@ -142,7 +142,7 @@ def test_an_infeasible_budget_exits_3_and_its_number_would_do(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, output = size(data, "--scheme", "popularity", "--budget", "1000")
-    needed = sum(ROWS) * 20
+    needed = sum(-(-rows // 4) * 20 for rows in ROWS)  # width 1: four rows in one of width 4
     assert (code, output.exists()) == (3, False)
     assert f"give --budget {needed}" in capsys.readouterr().err
     assert size(data, "--scheme", "popularity", "--budget", str(needed))[0] == 0
@@ -151,12 +151,14 @@ def test_an_infeasible_budget_exits_3_and_its_number_would_do(
 def test_an_infeasible_multiple_says_which_are_possible(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _ = size(data, "--scheme", "popularity", "--budget", "4x")
+    code, _ = size(data, "--scheme", "popularity", "--budget", "16x")
     message = capsys.readouterr().err
     assert code == 3
-    assert "at most 3.4x smaller than uniform 16 is possible, and 4x from --base-dim 20" in message
-    assert size(data, "--scheme", "popularity", "--budget", "3.4x")[0] == 0
-    assert size(data, "--scheme", "popularity", "--budget", "4x", "--base-dim", "20")[0] == 0
+    assert (
+        "at most 13.59x smaller than uniform 16 is possible, and 16x from --base-dim 20" in message
+    )
+    assert size(data, "--scheme", "popularity", "--budget", "13.59x")[0] == 0
+    assert size(data, "--scheme", "popularity", "--budget", "16x", "--base-dim", "20")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_an_infeasible_multiple_says_which_are_possible(
         (["--blocks", "0"], "blocks=0, expected at least 1"),
         (["--base-dim", "0"], "base_dim=0, expected at least 1"),
         (["--out-dim", "2"], "out_dim=2, expected at least 4"),
-        (["--dim", "30"], "dim=30, expected a positive multiple of 4 (FBGEMM kernels); try 32"),
+        (["--dim", "30"], "dim=30, expected 1, 2 or a multiple of 4 (FBGEMM kernels); try 32"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_exit_2(

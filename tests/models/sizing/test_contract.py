@@ -24,7 +24,7 @@ def test_a_scheme_is_registered_under_its_kind(scheme: Sizing) -> None:
 @each_scheme
 @given(fields=FIELDS)
 def test_widths_suit_fbgemm(scheme: Sizing, fields: list[FieldStats]) -> None:
-    assert all(dim > 0 and dim % 4 == 0 for dim in scheme(fields).dims().values())
+    assert set(scheme(fields).dims().values()) <= {1, 2, *range(4, 1025, 4)}
 
 
 @each_scheme
@@ -61,8 +61,8 @@ def test_the_record_holds_the_parameters_and_every_width_has_a_reason(scheme: Si
 
 
 @each_scheme
-def test_the_grid_rises_in_steps_of_4(scheme: Sizing) -> None:
-    assert list(scheme.grid) == list(range(scheme.grid[0], scheme.grid[-1] + 1, 4))
+def test_the_grid_has_every_width_that_kernels_take(scheme: Sizing) -> None:
+    assert list(scheme.grid) == [1, 2, *range(4, scheme.grid[-1] + 1, 4)]
 
 
 @each_scheme

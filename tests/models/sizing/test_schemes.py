@@ -27,7 +27,7 @@ def parameters(name: str) -> dict[str, float]:
 
 
 def rounded(rows: list[int], alpha: float, base: float, mode: Rounding = "int") -> list[int]:
-    grid = width_grid(mode, 1, int(base))
+    grid = width_grid(mode, 4 if mode == "mult4" else 1, int(base))
     return [round_dim(d, grid, mode) for d in popularity_dims([1 / n for n in rows], alpha, base)]
 
 
@@ -115,10 +115,10 @@ def test_a_floor_of_rows_keeps_tiny_tables_from_setting_the_scale(case: str) -> 
     alpha, base, floor = parameters(case).values()
     mode: Rounding = "mult4" if case.endswith("mult4") else "int"
     asked = popularity_dims([1 / max(n, floor) for n in CRITEO_ROWS], alpha, base)
-    grid = width_grid(mode, 1, int(base))
+    grid = width_grid(mode, 4 if mode == "mult4" else 1, int(base))
     assert [round_dim(dim, grid, mode) for dim in asked] == FLOORED[case]["dims"]
     if mode == "mult4":
-        rule = PopularityRule(max_dim=int(base), alpha=alpha, n_floor=int(floor))
+        rule = PopularityRule(max_dim=int(base), alpha=alpha, n_floor=int(floor), min_dim=4)
         assert list(rule(fields_with(CRITEO_ROWS)).dims().values()) == FLOORED[case]["dims"]
 
 
@@ -157,8 +157,11 @@ def test_dlrm_rounds_to_an_integer_first_and_we_do_not() -> None:
 
 def test_rounding_goes_to_the_nearest_and_halfway_up() -> None:
     grid = width_grid("mult4", 4, 16)
+    assert [round_dim(d, width_grid("mult4", 1, 8)) for d in (0, 1.5, 2.9, 3)] == [1, 2, 2, 4]
     assert [round_dim(d, grid) for d in (0, 4, 5.9, 6, 9.99, 99)] == [4, 4, 4, 8, 8, 16]
-    assert [round_up(d) for d in (0.1, 4, 4.1, 74)] == [4, 4, 8, 76]
+    assert [round_up(d) for d in (0.1, 1.5, 3, 4, 4.1, 74)] == [1, 2, 4, 4, 8, 76]
+    assert [round_up(d, "pow2") for d in (0.1, 3, 4, 74)] == [1, 4, 4, 128]
+    assert [round_up(d, "int") for d in (0.1, 3, 4.1, 74)] == [1, 3, 5, 74]
 
 
 def test_fewer_rows_are_never_narrower_when_looked_up_equally_often() -> None:
@@ -173,14 +176,14 @@ def test_alpha_0_is_uniform() -> None:
 
 def test_a_field_that_is_never_read_gets_the_narrowest_width() -> None:
     plan = PopularityRule()([field("read", 10), field("unread", 10, 0)])
-    assert plan.dims() == {"read": 64, "unread": 4}
+    assert plan.dims() == {"read": 64, "unread": 1}
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Uniform(dim=30), "dim=30, expected a positive multiple of 4 .* try 32"),
-        (lambda: FastaiRule(max_dim=-1), "max_dim=-1, expected a positive multiple of 4"),
+        (lambda: Uniform(dim=30), "dim=30, expected 1, 2 or a multiple of 4 .* try 32"),
+        (lambda: FastaiRule(max_dim=-1), "max_dim=-1, expected 1, 2 or a multiple of 4 .* try 1"),
         (lambda: FastaiRule(overrides={"user": 0}), "field 'user' has width 0"),
         (lambda: PopularityRule(min_dim=32, max_dim=16), "min_dim=32 exceeds max_dim=16"),
         (lambda: PopularityRule(alpha=1.5), "alpha=1.5, expected 0"),

@@ -1,0 +1,74 @@
+"""How many rows of a table are worth having: the rest of its ids share a few."""
+
+# Legend: n rows of a table, R of them kept; the tail are the n - R ids that are looked up least.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from models.tables import Block, FieldStats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowChoice:
+    """One way to cut the tail off a table."""
+
+    num_embeddings: int
+    """Rows kept, those of the most frequent ids."""
+
+    tail_rows: int
+    """Rows that the ids of the tail share; 0 where there is no tail."""
+
+    lookup_ratio: float
+    """Share of the table's lookups whose id keeps a row of its own."""
+
+
+def tail_rows(num_ids: int, hash_ratio: float) -> int:
+    """Rows of a tail: one, or a share of its ids where they are hashed."""
+    return min(num_ids, max(1, round(num_ids * hash_ratio))) if num_ids else 0
+
+
+def row_choices(stats: FieldStats, hash_ratio: float = 0.0) -> list[RowChoice]:
+    """Cut a table at every point of its frequency curve, and not at all.
+
+    Args:
+        stats: Statistics of the field, or of one of its runs.
+        hash_ratio: Rows of the tail as a share of its ids; 0 for a single row.
+    """
+    n, all_lookups = stats.num_embeddings, max(1, stats.num_lookups)
+    choices = [
+        RowChoice(
+            num_embeddings=rank,
+            tail_rows=tail_rows(n - rank, hash_ratio),
+            lookup_ratio=min(1.0, lookups / all_lookups),
+        )
+        for rank, lookups in stats.frequency_curve
+        if 1 <= rank < n - 1
+    ]
+    return [*choices, RowChoice(num_embeddings=n, tail_rows=0, lookup_ratio=1.0)]
+
+
+def rows_above(counts: ArrayLike, min_lookups: int) -> int:
+    """Rows whose id is looked up at least ``min_lookups`` times; counts fall."""
+    return int(np.searchsorted(-np.asarray(counts), -min_lookups, side="right"))
+
+
+def cut_tail(blocks: Sequence[Block], kept: int, hash_ratio: float = 0.0) -> tuple[Block, ...]:
+    """A field's blocks with the ids from position ``kept`` on in one block of shared rows.
+
+    The tail asks for the width of the block that it is cut from. A tail of one id keeps its row.
+    """
+    num_ids = sum(block.num_ids for block in blocks)
+    if kept >= num_ids - 1:
+        return tuple(blocks)
+    heads, first_id = [], 0
+    for block in blocks:
+        if rows := min(block.num_ids, max(0, kept - first_id)):
+            heads.append(replace(block, num_embeddings=rows))
+        first_id += block.num_ids
+    rows = tail_rows(num_ids - kept, hash_ratio)
+    last = heads[-1] if heads else blocks[0]
+    tail = replace(last, num_embeddings=rows, hashed_ids=num_ids - kept - rows)
+    return (*heads, tail)
