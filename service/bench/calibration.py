@@ -2,7 +2,8 @@
 
 Groups of tables of every width, from cache-resident to far beyond the cache, are looked up, their
 gradients applied, and the speeds fitted with which `sharding.cost` prices a plan. Groups of mixed
-tables, which the fit does not see, tell how far its predictions are off.
+tables, which the fit does not see, tell how far its predictions are off. Where the machine has
+cores for several ranks, the links between them are timed, too.
 
 Neighbours on a shared machine make calls slower, never faster: a group's time is that of its
 fastest call in all repetitions. The table shows the median over repetitions beside it.
@@ -13,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from typing import Any, Final, Literal, get_args
@@ -29,6 +30,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 
 from service.allocator import keep_freed_memory
 from service.bench.harness import Contender, OnRun, Report, Run, silent
+from service.bench.links import measure_links
 from service.bench.machine import Load, describe_machine, wait_until_quiet
 from service.bench.options import LookupConfig
 from service.sharding_file import write_cluster
@@ -83,6 +85,9 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
         for kind in KINDS
     }
     cluster = calibrate(_this_machine(config), measured["group"], _source())
+    if cluster.num_ranks > 1:
+        speed = measure_links(cluster.num_ranks)
+        cluster = replace(cluster, intra_host_bytes_per_second=speed)
     report = _report(config, groups, rounds, cluster)
     for run_of_a_group in report.runs:
         on_run(run_of_a_group)
@@ -190,7 +195,12 @@ def _report(
     return Report(
         benchmark="lookup",
         headline=HEADLINE,
-        options={**asdict(config), "data": None, "sizing": None, "cluster": asdict(cluster)},
+        options={
+            **asdict(config),
+            "data": None,
+            "write_cluster": config.write_cluster and config.write_cluster.name,
+            "cluster": asdict(cluster),
+        },
         contenders=[
             Contender(name=group.name, about=group.about, run=_not_raced) for group in groups
         ],
