@@ -100,6 +100,10 @@ class TrainConfig:
     l2_fields: Mapping[str, float] = field(default_factory=dict)
     """Factors that multiply both penalties, by field; 1 where not named."""
 
+    warm_start: Path | None = None
+    """Run folder of a wide training of this dataset, whose vectors tables and projections start
+    from; see docs/spectral.md."""
+
     epochs: int = 1
     """Passes over the training split, at most."""
 

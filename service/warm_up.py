@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -46,6 +47,29 @@ class WarmUpCost:
     examples: int
 
 
+def run_cost(folder: Path) -> WarmUpCost:
+    """What a run took, and the runs that it was started from.
+
+    Raises:
+        FileNotFoundError: If the run has not ended.
+    """
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
+            f"mixdim train ... --resume"
+        )
+    rate = json.loads(path.read_text())["examples_per_second"]
+    with (folder / METRICS_FILE).open() as file:
+        lines = [json.loads(line) for line in file]
+    examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
+    before = RunFolder(folder).read_run().get("warm_start") or {"seconds": 0.0, "examples": 0}
+    return WarmUpCost(
+        seconds=before["seconds"] + (examples / rate if rate else 0.0),
+        examples=before["examples"] + examples,
+    )
+
+
 class WarmUp:
     """The vectors and layers of a run's best checkpoint.
 
@@ -69,12 +93,18 @@ class WarmUp:
             )
         self._stored = StoredTensors(checkpoint)
         self._tables = list(self.plan.tables())
-        self._projections = _projections(self.plan)
+        self._slots = projection_slots(self.plan)
 
     @property
-    def out_dim(self) -> int:
-        """``D``: width of the vectors."""
-        return self.plan.out_dim
+    def field_dims(self) -> dict[str, int]:
+        """``D_f``: width of every field's vectors."""
+        return {table.field: self.plan.target_dim(table) for table in self._tables}
+
+    @property
+    def has_bias_column(self) -> bool:
+        """Whether the first element of every vector is a bias, and no factor."""
+        network = self.config.network
+        return network.kind == "dotbias" or (network.kind == "mf" and network.biases == "column")
 
     def check_field(self, stats: FieldStats) -> None:
         """Refuse a field that the run did not train, or trained with other ids.
@@ -118,23 +148,6 @@ class WarmUp:
             name.removeprefix("model."): torch.from_numpy(self._stored.read(name)) for name in names
         }
 
-    def cost(self) -> WarmUpCost:
-        """What the run took.
-
-        Raises:
-            FileNotFoundError: If the run has not ended.
-        """
-        path = self.folder / RESULT_FILE
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{self.folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
-                f"mixdim train ... --resume"
-            )
-        rate = json.loads(path.read_text())["examples_per_second"]
-        lines = (json.loads(line) for line in (self.folder / METRICS_FILE).open())
-        examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
-        return WarmUpCost(seconds=examples / rate if rate else 0.0, examples=examples)
-
     def _rows(self, table: Table, start: int, end: int) -> Iterator[tuple[int, Vectors]]:
         """Rows of ids ``start`` to ``end`` of a table, one stored shard at a time."""
         name = f"{TABLES}{table.name}.weight"
@@ -160,9 +173,9 @@ class WarmUp:
 
     def _projection(self, table: Table) -> Vectors | None:
         """``(d, D_f)``; None for a table that needs none."""
-        if table.name not in self._projections:
+        if table.name not in self._slots:
             return None
-        index, slot = self._projections[table.name]
+        index, slot = self._slots[table.name]
         projection: Vectors = self._stored.read(f"{PROJECTIONS}{index}")[slot]
         return projection
 
@@ -227,8 +240,8 @@ class _IntoOne(DefaultLoadPlanner):
         """Nothing is left to do: the part is a view."""
 
 
-def _projections(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
-    """Which stored projection, and which slot of it, belongs to a narrow table."""
+def projection_slots(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
+    """By name of a narrow table, which of the model's projections is its own, and which slot."""
     tables = list(plan.tables())
     targets = {table.field: plan.target_dim(table) for table in tables}
     with torch.device("meta"):
@@ -238,3 +251,10 @@ def _projections(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
         for index, (_, names) in enumerate(unify.narrow_tables)
         for slot, name in enumerate(names)
     }
+
+
+def lookups_per_id(data: Path, field: str) -> NDArray[np.int64]:
+    """Lookups of every id of a field in the training split."""
+    table = pq.read_table(data / "vocab" / f"{field}.parquet", columns=["count"])
+    counts: NDArray[np.int64] = table["count"].to_numpy()
+    return counts

@@ -37,14 +37,19 @@ def initialise_tables(
     """
     tables = {table.name: table for table in plan.tables()}
     for key, weight in model.state_dict().items():
-        name = key.rpartition(".embedding_bags.")[2].removesuffix(".weight")
-        if name == key or name not in tables:
-            continue
-        for shard, first_row, first_column in _local_shards(weight):
-            _fill(shard, tables[name], first_row, first_column, seed=seed, init=init)
+        table = tables.get(table_name(key))
+        if table is not None:
+            for shard, first_row, first_column in local_shards(weight):
+                _fill(shard, table, first_row, first_column, seed=seed, init=init)
 
 
-def _local_shards(weight: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, int]]:
+def table_name(key: str) -> str:
+    """Name of the table that an entry of a model's state is of; empty for other entries."""
+    _, found, name = key.rpartition(".embedding_bags.")
+    return name.removesuffix(".weight") if found else ""
+
+
+def local_shards(weight: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, int]]:
     """This rank's pieces of a table with the row and column they start at."""
     if isinstance(weight, ShardedTensor):
         for shard in weight.local_shards():

@@ -23,6 +23,7 @@ from service.train.evaluation import Scores, evaluate
 from service.train.record import record_run
 from service.train.report import Reporter
 from service.train.task import StepOutput
+from service.train.warm_start import warm_start
 
 STEPS_BETWEEN_STOP_CHECKS = 10
 """With several ranks, asking whether anyone was told to stop costs a message."""
@@ -209,6 +210,8 @@ class _Training:
         }
         path = self.checkpoints.last() if self.config.resume else None
         if path is None:
+            if self.config.warm_start is not None:
+                warm_start(self.model, self.config, self.info, self.plan, self.ranks)
             return Progress(order=order)
         progress = self.checkpoints.load(self.model, self.optimizer, path)
         changed = [name for name, value in order.items() if progress.order.get(name) != value]

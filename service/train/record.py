@@ -15,6 +15,7 @@ from service.metrics import TrainMetrics
 from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sharding_file import write_sharding
 from service.train.engine import Engine
+from service.train.warm_start import warm_start_facts
 
 
 def record_run(
@@ -43,7 +44,7 @@ def record_run(
     if not ranks.is_first:
         return
     planned = plan_bytes(plan, config.optimizer.sparse)
-    facts = {
+    facts: dict[str, object] = {
         "world_size": ranks.world_size,
         "device": str(ranks.device),
         "matmul": active_matmul(),
@@ -54,6 +55,8 @@ def record_run(
         },
         "training_bytes": {"planned": planned.training_bytes, "tables_by_rank": by_rank},
     }
+    if config.warm_start is not None:
+        facts["warm_start"] = warm_start_facts(config, folder)
     folder.write_run(config, facts)
     copy = folder.path / SIZING_FILE
     if config.sizing.resolve() != copy.resolve():

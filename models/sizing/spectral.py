@@ -1,0 +1,200 @@
+"""Width by what a warm-up run has learned: as many directions as save loss on held-out examples.
+
+A short training with equally wide tables gives every field's vectors. Two second moments say what
+they are used for: that of the vectors, each id weighted by its lookups, and that of the model's
+gradient with respect to them. Together they order the directions of a field's vectors by the share
+of the model's output that they carry. What a direction is *worth* is then measured where it has not
+been learned: by how much the loss of validation examples rises without it. That tells what is known
+of an id from the noise it started with and from the noise it was fitted to, both of which fill
+every direction and make plain singular values useless for ids that are rare.
+"""
+
+# Legend:  n ids, D width of the warm-up's vectors, k directions that are kept
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.sizing.base import MAX_WIDTH, multiples
+from models.tables import WIDTH_STEP, FieldStats, SizingPlan, check_fields
+
+Floats = NDArray[np.float64]
+
+CHUNK_ROWS: Final = 1 << 16
+"""Rows that are turned into float64 at a time."""
+SMALLEST_RATIO: Final = 1e-10
+"""Eigenvalues below this share of the largest are rounding errors."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spectral:
+    """Give every field the directions that a warm-up run shows it to use."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+
+    kind: Literal["spectral"] = "spectral"
+
+    energy: float = 0.99
+    """Share of what all tables save of the loss that is kept where no budget decides; in (0, 1]."""
+
+    warm_up: str = ""
+    """Run folder that the spectra were measured on."""
+
+    warm_up_seconds: float = 0.0
+    """What that run took, so that comparisons can count it."""
+
+    warm_up_examples: int = 0
+
+    spectra: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Loss that every direction of a field's vectors saves, in the order in which they are kept."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.energy <= 1:
+            raise ValueError(f"energy={self.energy}, expected in (0, 1]; try 0.99")
+        for name, spectrum in self.spectra.items():
+            if not len(spectrum) or min(spectrum) < 0:
+                raise ValueError(
+                    f"spectrum of field {name!r} is {list(spectrum)}, expected numbers of 0 or "
+                    f"more; measure it again: mixdim size --scheme spectral --warm-up RUN"
+                )
+
+    @property
+    def grid(self) -> Sequence[int]:
+        """Every multiple of 4."""
+        return multiples(WIDTH_STEP, MAX_WIDTH)
+
+    def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
+        """Size every field by the narrowest width that loses no more than its share.
+
+        Raises:
+            ValueError: If a field has not been measured.
+        """
+        check_fields(fields)
+        if missing := [stats.name for stats in fields if stats.name not in self.spectra]:
+            raise ValueError(
+                f"scheme spectral knows nothing of the fields {missing}; measure them on a short "
+                f"uniform training: mixdim size DATA --scheme spectral --warm-up RUN"
+            )
+        kept = {stats.name: kept_energy(self.spectra[stats.name]) for stats in fields}
+        total = float(sum(energy[-1] for energy in kept.values()))
+        slack = (1 - self.energy) * total / len(fields)
+        ranks = {name: effective_rank(energy, slack) for name, energy in kept.items()}
+        dims = {name: -(-max(rank, 1) // WIDTH_STEP) * WIDTH_STEP for name, rank in ranks.items()}
+        return SizingPlan.one_block_each(
+            fields,
+            dims,
+            out_dim=max(dims.values()),
+            asked={name: float(rank) for name, rank in ranks.items()},
+            scheme=asdict(self),
+            reasons={name: _reason(kept[name], ranks[name], total) for name in kept},
+        )
+
+
+def kept_energy(spectrum: Sequence[float]) -> Floats:
+    """What widths of 0, 1, 2, ... keep of a field's energy ``(D + 1,)``."""
+    return np.concatenate([[0.0], np.cumsum(np.asarray(spectrum, dtype=np.float64))])
+
+
+def effective_rank(kept: Floats, slack: float) -> int:
+    """Narrowest width that loses no more than ``slack``; 0 where even nothing loses no more."""
+    return int(np.argmax(kept >= kept[-1] - slack))
+
+
+def _reason(kept: Floats, rank: int, total: float) -> str:
+    share = kept[-1] / total if total else 0.0
+    ratio = kept[rank] / kept[-1] if kept[-1] else 1.0
+    return f"effective rank {rank} of {len(kept) - 1}, keeps {ratio:.1%}; {share:.2g} of all energy"
+
+
+def second_moment(pieces: Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]) -> Floats:
+    """Sum over ids of lookups times the vector's outer product ``(D, D)``, in float64.
+
+    Args:
+        pieces: Vectors ``(n, D)`` and lookups ``(n,)``; only a chunk is in float64 at a time.
+
+    Raises:
+        ValueError: If there is no piece.
+    """
+    total: Floats | None = None
+    for vectors, lookups in pieces:
+        for first in range(0, len(vectors), CHUNK_ROWS):
+            chunk = vectors[first : first + CHUNK_ROWS].astype(np.float64)
+            weighted = chunk * lookups[first : first + CHUNK_ROWS, None]
+            moment = weighted.T @ chunk
+            total = moment if total is None else total + moment
+    if total is None:
+        raise ValueError("second moment of no vectors; expected at least one piece")
+    return total
+
+
+def directions(moment: Floats, sensitivity: Floats | None = None) -> tuple[Floats, Floats]:
+    """Order the directions of a field's vectors by how much of the model's output they carry.
+
+    Of all matrices of rank ``k``, ``down[:, :k] @ up[:k]`` is the one that changes ``E @ gradient``
+    least, in the mean of squares, where vectors and gradients are independent: the truncated SVD of
+    the weighted table, measured in the metric of the model.
+
+    Args:
+        moment: Second moment of the vectors, `second_moment`.
+        sensitivity: Second moment of the gradients; the identity by default, which gives the
+            truncated SVD itself.
+
+    Returns:
+        ``down`` and ``up``, both ``(D, D)`` and inverse to each other. A table of width ``k`` is
+        ``E @ down[:, :k]``, its projection is ``up[:k]``.
+    """
+    root, inverse = _roots(np.eye(len(moment)) if sensitivity is None else sensitivity)
+    _, axes = np.linalg.eigh(root @ moment @ root)
+    axes = axes[:, ::-1]
+    # An eigenvector's sign is free; fix it, so that all libraries and machines agree.
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.where(axes[largest, np.arange(len(axes))] < 0, -1.0, 1.0)
+    return root @ axes, axes.T @ inverse
+
+
+def balanced_pair(first: Floats, second: Floats, width: int) -> tuple[Floats, Floats]:
+    """Turn two fields so that ``width`` of ``D`` columns keep their dots best.
+
+    The truncated SVD of the matrix of all dots, each weighted by the lookups of both ids, from the
+    fields' second moments alone. What remains of a direction is as long in one field as in the
+    other.
+
+    Args:
+        first: Second moment of one field's vectors.
+        second: Of the other's.
+        width: Columns that are kept.
+
+    Returns:
+        For each field ``(D, width)``, what its vectors are multiplied with.
+    """
+    down, up = directions(first, second)
+    left, right = down[:, :width], up[:width].T
+    lengths = [
+        np.sqrt(np.maximum(np.einsum("dk,de,ek->k", turn, moment, turn), 0.0))
+        for turn, moment in ((left, first), (right, second))
+    ]
+    shortest = SMALLEST_RATIO * max(float(length.max()) for length in lengths) or 1.0
+    ratio = np.sqrt(np.maximum(lengths[1], shortest) / np.maximum(lengths[0], shortest))
+    return left * ratio, right / ratio
+
+
+def _roots(metric: Floats) -> tuple[Floats, Floats]:
+    """Square root of a metric and its inverse; directions it knows nothing of get a floor."""
+    values, axes = np.linalg.eigh(metric)
+    if values[-1] <= 0:
+        return np.eye(len(metric)), np.eye(len(metric))
+    roots = np.sqrt(np.maximum(values, SMALLEST_RATIO * values[-1]))
+    return (axes * roots) @ axes.T, (axes / roots) @ axes.T
+
+
+def spectrum_of(losses: Sequence[float] | Floats) -> list[float]:
+    """What every direction saves, from the losses with the first 0, 1, ..., D directions.
+
+    A width can keep fewer directions than it has room for, so it is never worse than a narrower
+    one: the best loss so far counts.
+    """
+    best = np.minimum.accumulate(np.asarray(losses, dtype=np.float64))
+    return [float(saved) for saved in best[:-1] - best[1:]]

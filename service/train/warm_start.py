@@ -1,0 +1,273 @@
+"""Start narrow tables and their projections from a wide run's vectors instead of from noise.
+
+A table of width ``k`` starts as ``E @ V_k`` and its projection as ``V_k^T``: of all tables of that
+width the one that is nearest to the wide one, id by id, each weighted by its lookups (the truncated
+SVD). Behind the projection the vectors are the warm-up's as nearly as ``k`` columns can hold them,
+so that its dense layers fit them and are copied too.
+
+Where the fields are to be narrower than the warm-up's *behind* the projection, they are first
+rotated: the two fields of a factorisation so that their dots are kept best, the fields of other
+interacting models by one rotation for all, those of concatenating models each by its own. No layer
+of the warm-up knows the rotated vectors; dense layers then start anew.
+"""
+
+# Shapes:  n ids, D width of the warm-up's vectors, T width behind the projection, k of a table
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.embeddings.packed import pack
+from models.sizing.spectral import (
+    CHUNK_ROWS,
+    Floats,
+    balanced_pair,
+    directions,
+    second_moment,
+)
+from models.tables import SizingPlan, Table
+from service.config import TrainConfig
+from service.data.dataset import DatasetInfo
+from service.distributed import Ranks
+from service.run_folder import RunFolder
+from service.train.initialise import local_shards, table_name
+from service.warm_up import Vectors, WarmUp, lookups_per_id, projection_slots, run_cost
+
+logger = logging.getLogger(__name__)
+
+NEVER_READ: Final = 1e-9
+"""Weight of ids without a lookup: they count only among themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """How one table starts."""
+
+    down: Floats
+    """``(D, k)``: its rows are the warm-up's vectors times this."""
+    up: Floats | None
+    """``(k, T)``: its projection; None for a table that needs none."""
+
+
+@torch.no_grad()
+def warm_start(
+    model: nn.Module, config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks: Ranks
+) -> None:
+    """Fill tables, projections and where they fit dense layers from the run ``config.warm_start``.
+
+    The first rank finds the bases for all; every rank reads the rows of its own shards. So a model
+    starts the same on 1 rank as on 8.
+
+    Args:
+        model: Holds the tables, sharded or not, already initialised.
+        config: The run that starts.
+        info: Its dataset.
+        plan: Its tables, with the join of its network.
+        ranks: The ranks that share the model.
+
+    Raises:
+        ValueError: If the warm-up has other ids, or narrower vectors than the plan wants.
+        FileNotFoundError: If the warm-up is not there or has not ended.
+    """
+    assert config.warm_start is not None
+    ranks.from_first(lambda: _check(config))
+    warm_up = WarmUp(config.warm_start)
+    start = _Start(warm_up, config.data, info, plan)
+    bases = ranks.from_first(start.bases)
+    state = model.state_dict()
+    for key, weight in state.items():
+        table = start.tables.get(table_name(key))
+        if table is not None:
+            for shard, first_row, first_column in local_shards(weight):
+                start.fill(shard, table, bases[table.name], first_row, first_column)
+    for name, (index, slot) in projection_slots(plan).items():
+        up = bases[name].up
+        assert up is not None  # narrow tables are those that have a projection
+        state[f"network.embeddings.unify.projections.{index}"][slot].copy_(torch.from_numpy(up))
+    copied = _copy_layers(state, warm_up) if start.keeps_widths(config) else 0
+    if ranks.is_first:
+        logger.info(
+            "warm start from %s: %d tables, %d of their projections, %d weights of dense layers",
+            warm_up.folder,
+            len(bases),
+            sum(basis.up is not None for basis in bases.values()),
+            copied,
+        )
+
+
+def warm_start_facts(config: TrainConfig, folder: RunFolder) -> dict[str, object]:
+    """The warm-up and its cost for the run's record, so that comparisons can count it."""
+    assert config.warm_start is not None
+    try:
+        cost = run_cost(config.warm_start)
+    except FileNotFoundError:  # it may be gone by the time of a resumption
+        before: dict[str, object] = folder.read_run().get("warm_start", {})
+        return before
+    return {"run": str(config.warm_start), "seconds": cost.seconds, "examples": cost.examples}
+
+
+def _check(config: TrainConfig) -> None:
+    assert config.warm_start is not None
+    if config.warm_start.resolve() == config.output.resolve():
+        raise ValueError(
+            f"warm_start={config.warm_start} is the run folder that is to be written; give another "
+            f"--output"
+        )
+    run_cost(config.warm_start)  # raises where the run is not there or has not ended
+
+
+class _Start:
+    """How every table of a plan starts.
+
+    Args:
+        warm_up: Where from.
+        data: Dataset folder; gives the lookups of every id.
+        info: Its description.
+        plan: The tables.
+    """
+
+    def __init__(self, warm_up: WarmUp, data: Path, info: DatasetInfo, plan: SizingPlan) -> None:
+        self.warm_up, self.plan = warm_up, plan
+        self.tables = {table.name: table for table in plan.tables()}
+        self.targets = {table.field: plan.target_dim(table) for table in plan.tables()}
+        self.widths = warm_up.field_dims
+        self._data = data
+        for stats in info.field_stats:
+            if stats.name in plan.fields:
+                warm_up.check_field(stats)
+        for name, target in self.targets.items():
+            if target > self.widths[name]:
+                raise ValueError(
+                    f"field {name!r} is {target} wide behind its projection, the warm-up "
+                    f"{warm_up.folder} knows {self.widths[name]} directions; warm up with a wider "
+                    f"uniform plan, or size with --out-dim {self.widths[name]}"
+                )
+
+    def keeps_widths(self, config: TrainConfig) -> bool:
+        """Whether the warm-up's layers would see the vectors that they know."""
+        before = {name: self.widths[name] for name in self.warm_up.plan.fields}
+        is_alike = type(config.network) is type(self.warm_up.config.network)
+        return is_alike and list(before.items()) == list(self.targets.items())
+
+    def bases(self) -> dict[str, Basis]:
+        """Basis of every table."""
+        moments = {name: self._moment(table) for name, table in self.tables.items()}
+        whole = {
+            field: sum((moments[t.name] for t in self.tables.values() if t.field == field), 0.0)
+            for field in self.plan.fields
+        }
+        rotations = self._rotations({name: np.asarray(value) for name, value in whole.items()})
+        return {
+            name: _basis(moments[name], rotations[table.field], table.embedding_dim)
+            for name, table in self.tables.items()
+        }
+
+    def _moment(self, table: Table) -> Floats:
+        counts = self._counts(table.field)
+        return second_moment(
+            (vectors, counts[first : first + len(vectors)])
+            for first, vectors in self._pieces(table, 0, table.num_ids)
+        )
+
+    def _rotations(self, moments: Mapping[str, Floats]) -> dict[str, Floats | None]:
+        """Per field ``(D, T)``, the vectors it aims at; None where they are the warm-up's own."""
+        narrow = [name for name, width in self.targets.items() if width < self.widths[name]]
+        if not narrow:
+            return dict.fromkeys(self.targets)
+        if self.plan.join == "concatenate":
+            return {
+                name: directions(moments[name])[0][:, :target] if name in narrow else None
+                for name, target in self.targets.items()
+            }
+        # A bias in the first column is no factor: it stays where it is.
+        fixed = int(self.warm_up.has_bias_column)
+        free = {name: moment[fixed:, fixed:] for name, moment in moments.items()}
+        axes = self.plan.out_dim - fixed
+        return {name: _beside(fixed, turn[:, :axes]) for name, turn in _common(free, axes).items()}
+
+    def _pieces(self, table: Table, start: int, end: int) -> Iterator[tuple[int, Vectors]]:
+        """Vectors of the ids at positions ``start`` to ``end`` of a table, with their first id."""
+        first, last = table.first_id + start, table.first_id + end
+        yield from self.warm_up.pieces(table.field, first, last)
+
+    def fill(
+        self, shard: Tensor, table: Table, basis: Basis, first_row: int, first_column: int
+    ) -> None:
+        """Fill stored rows of a table, this rank's alone."""
+        start = first_row * table.packing
+        end = min((first_row + shard.shape[0]) * table.packing, table.num_embeddings)
+        fill = self._shared_rows if table.hashed_ids else self._rows
+        stored = pack(fill(table, basis, start, end).float(), table)
+        shard.copy_(stored[:, first_column : first_column + shard.shape[1]])
+
+    def _rows(self, table: Table, basis: Basis, start: int, end: int) -> Tensor:
+        rows = torch.empty(end - start, table.embedding_dim, dtype=torch.float64)
+        for first, vectors in self._pieces(table, start, end):
+            at = first - table.first_id - start
+            for low in range(0, len(vectors), CHUNK_ROWS):
+                chunk = torch.from_numpy(vectors[low : low + CHUNK_ROWS] @ basis.down)
+                rows[at + low : at + low + len(chunk)] = chunk
+        return rows
+
+    def _shared_rows(self, table: Table, basis: Basis, start: int, end: int) -> Tensor:
+        """Rows that several ids share: the mean of their vectors by lookups."""
+        sums = torch.zeros(table.num_embeddings, table.embedding_dim, dtype=torch.float64)
+        weights = torch.zeros(table.num_embeddings, dtype=torch.float64)
+        for first, vectors in self._pieces(table, 0, table.num_ids):
+            counts = self._counts(table.field)[first : first + len(vectors)]
+            weight = torch.from_numpy(np.maximum(counts, NEVER_READ))
+            ids = torch.arange(first - table.first_id, first - table.first_id + len(vectors))
+            rows = ids % table.num_embeddings
+            weights.index_add_(0, rows, weight)
+            sums.index_add_(0, rows, torch.from_numpy(vectors @ basis.down) * weight[:, None])
+        return (sums / weights[:, None])[start:end]
+
+    def _counts(self, field: str) -> NDArray[np.int64]:
+        return lookups_per_id(self._data, field)
+
+
+def _basis(moment: Floats, rotation: Floats | None, width: int) -> Basis:
+    """Basis of a table of a width, from the second moment of its ids' vectors."""
+    turned = moment if rotation is None else rotation.T @ moment @ rotation
+    turn = np.eye(len(moment)) if rotation is None else rotation
+    if width == len(turned):
+        return Basis(turn, None)
+    down, up = directions(turned)
+    return Basis(turn @ down[:, :width], up[:width])
+
+
+def _common(moments: Mapping[str, Floats], axes: int) -> dict[str, Floats]:
+    """Rotations of fields that are to be compared axis by axis: what one turns, all turn."""
+    if len(moments) == 2:  # their dot is all there is, and has a best approximation
+        first, second = moments
+        turns = balanced_pair(moments[first], moments[second], axes)
+        return {first: turns[0], second: turns[1]}
+    # Every field counts alike, however long its vectors are.
+    total = sum(moment / max(float(np.trace(moment)), NEVER_READ) for moment in moments.values())
+    down, _ = directions(np.asarray(total))
+    return dict.fromkeys(moments, down[:, :axes])
+
+
+def _beside(fixed: int, turn: Floats) -> Floats:
+    """A rotation of the axes behind the first ``fixed`` ones, which stay."""
+    whole = np.zeros((fixed + turn.shape[0], fixed + turn.shape[1]))
+    whole[:fixed, :fixed] = np.eye(fixed)
+    whole[fixed:, fixed:] = turn
+    return whole
+
+
+def _copy_layers(state: Mapping[str, Tensor], warm_up: WarmUp) -> int:
+    """Copy the dense layers; how many weights that were."""
+    copied = 0
+    for name, value in warm_up.dense().items():
+        if name in state and state[name].shape == value.shape:
+            state[name].copy_(value)
+            copied += 1
+    return copied
