@@ -2,7 +2,6 @@
 
 import signal
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +12,13 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from service.compare.choices import read_spec
+from service.compare.figures import figures_of
 from service.compare.frontier import frontier
 from service.compare.grid import Grid, Run, expand
 from service.compare.records import RUNS_FILE, Record, is_done, read_records
 from service.compare.runner import read_grid, to_do, train_missing
-from service.compare.spec import CompareSpec, read_spec
+from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
 
 EXIT_SOME_FAILED = 1
@@ -71,9 +72,9 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"left out: {place}: {why}\n")
     sys.stderr.write(
         f"{len(todo.runs)} runs to train, {todo.num_done} done before, {todo.num_failed} failed "
-        f"before; {min(spec.num_workers, len(todo.runs))} at a time\n"
+        f"before; {len(todo.warm_ups)} warm-ups; {spec.num_workers} at a time\n"
     )
-    with _stopped_by_sigterm(), _shown(len(todo.runs)) as report:
+    with _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
         train_missing(spec, grid, todo, report)
     return _draw(spec, as_json_too=command.json)
 
@@ -109,21 +110,28 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
 
 
 def _list(spec: CompareSpec, grid: Grid) -> int:
-    """Print every cell with its bytes, and how many of its seeds are done."""
+    """Print every plan with its bytes, and how many of its seeds are done."""
     records = _records(spec)
-    cells = {id(run.cell): run.cell for run in grid.runs}
-    done = Counter(id(run.cell) for run in grid.runs if is_done(records.get(run.digest)))
-    print(f"{'recipe':16} {'sizing':20} {'budget':12} {'EP':>12} {'training bytes':>15}  done")
-    for key, cell in cells.items():
-        figures = cell.figures
+    cells: dict[tuple[str, str, str], list[Run]] = {}
+    for run in grid.runs:
+        cells.setdefault((run.recipe, run.sizing, run.budget), []).append(run)
+    print(f"{'recipe':16} {'sizing':24} {'budget':12} {'EP':>12} {'training bytes':>15}  done")
+    for (recipe, sizing, budget), runs in cells.items():
+        ep, num_bytes = "", "after a warm-up"
+        if (plan := runs[0].plan) is not None:
+            figures = figures_of(plan, runs[0].config)
+            ep, num_bytes = (
+                f"{figures[name]:,}" for name in ("embedding_params", "training_bytes")
+            )
+        done = sum(is_done(records.get(run.digest)) for run in runs)
         print(
-            f"{cell.recipe:16} {cell.sizing:20} {cell.budget or 'own':12} "
-            f"{figures['embedding_params']:>12,} {figures['training_bytes']:>15,}  "
-            f"{done[key]}/{len(spec.seeds)}"
+            f"{recipe:16} {sizing:24} {budget or 'own':12} {ep:>12} {num_bytes:>15}  "
+            f"{done}/{len(runs)}"
         )
     for place, why in grid.infeasible.items():
         print(f"no plan fits: {place}: {why}")
-    print(f"{len(grid.runs)} runs, {sum(done.values())} done")
+    num_done = sum(is_done(records.get(run.digest)) for run in grid.runs)
+    print(f"{len(grid.runs)} runs, {num_done} done")
     return 0
 
 

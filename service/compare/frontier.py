@@ -33,6 +33,8 @@ class Point:
     """Scores by field and slice of frequency."""
     seconds: float
     """Mean time of a run."""
+    warm_up_seconds: float
+    """Mean time of the warm-ups that came before it."""
 
     @property
     def score(self) -> Summary:
@@ -87,6 +89,10 @@ def frontier(
                 else paired_difference(_scores(runs, metric), _scores(base, metric)),
                 slices=_slices([run.get("slices", {}) for run in runs.values()]),
                 seconds=fmean(run["seconds"] for run in runs.values()),
+                warm_up_seconds=fmean(
+                    sum(records[name]["seconds"] for name in run.get("needs", ()))
+                    for run in runs.values()
+                ),
             )
         )
     order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}

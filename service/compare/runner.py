@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from service.compare.grid import RUNS, Grid, Run, write_plans
+from service.compare.grid import Grid, Run, write_plans
 from service.compare.pool import run_all
-from service.compare.records import RUNS_FILE, Record, append_record, is_done
+from service.compare.records import RUNS_FILE, Record, append_record, is_done, read_records
 from service.compare.spec import CompareSpec
 from service.compare.worker import Job
+from service.run_folder import RESULT_FILE
 
 GRID_FILE = "grid.json"
 LOGS = "logs"
@@ -21,22 +22,38 @@ class Todo:
 
     runs: Mapping[str, Run]
     """By hash: to be trained now."""
+    warm_ups: Mapping[str, Run]
+    """By hash: those that the runs need and that are not there."""
     num_done: int
     num_failed: int
     """Failed before, and left alone."""
+
+    @property
+    def num_trainings(self) -> int:
+        """Runs and warm-ups together."""
+        return len(self.runs) + len(self.warm_ups)
 
 
 def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> Todo:
     """Compare what is asked for with what is recorded."""
     asked = {run.digest: run for run in grid.runs}
-    failed = {d for d in asked if d in records and not is_done(records[d])}
     done = {d for d in asked if is_done(records.get(d))}
+    failed = {d for d in asked if d in records} - done
     left_alone = set() if retry_failed else failed
+    runs = {d: run for d, run in asked.items() if d not in done | left_alone}
+    needed = dict.fromkeys(digest for run in runs.values() for digest in run.needs)
     return Todo(
-        runs={d: run for d, run in asked.items() if d not in done | left_alone},
+        runs=runs,
+        warm_ups={d: grid.warm_ups[d] for d in needed if not _is_there(grid.warm_ups[d], records)},
         num_done=len(done),
         num_failed=len(left_alone),
     )
+
+
+def _is_there(warm_up: Run, records: Mapping[str, Record]) -> bool:
+    """Whether a warm-up was trained and its folder is still there."""
+    result = warm_up.config.output / RESULT_FILE
+    return is_done(records.get(warm_up.digest)) and result.is_file()
 
 
 def train_missing(
@@ -47,67 +64,73 @@ def train_missing(
     Args:
         spec: The comparison.
         grid: All of its runs.
-        todo: Those to train.
+        todo: Those to train, and the warm-ups that come before them.
         report: Is told of every run that has ended.
     """
     write_grid(spec, grid)
     write_plans(grid)
-    jobs = {digest: _job(spec, run) for digest, run in todo.runs.items()}
+    _train(spec, todo.warm_ups, report, keep=True)
+    records = read_records(spec.output / RUNS_FILE)
+    ready = {}
+    for digest, run in todo.runs.items():
+        if failed := [name for name in run.needs if not is_done(records.get(name))]:
+            error = f"its warm-up {grid.warm_ups[failed[0]].name} has failed"
+            _record(spec, run, {"status": "failed", "error": error, "seconds": 0.0}, report)
+        else:
+            ready[digest] = run
+    _train(spec, ready, report, keep=spec.keep_runs)
+
+
+def _train(
+    spec: CompareSpec,
+    runs: Mapping[str, Run],
+    report: Callable[[Run, Record], None],
+    *,
+    keep: bool,
+) -> None:
+    jobs = {
+        digest: Job(
+            config=run.config,
+            request=run.request,
+            slices=() if run.is_warm_up else spec.slices,
+            keep=keep,
+        )
+        for digest, run in runs.items()
+    }
     outcomes = run_all(
         jobs, num_workers=spec.num_workers, threads=spec.threads, logs=spec.output / LOGS
     )
     try:
         for digest, outcome in outcomes:
-            record = _head(todo.runs[digest]) | outcome
-            append_record(spec.output / RUNS_FILE, record)
-            report(todo.runs[digest], record)
+            _record(spec, runs[digest], outcome, report)
     finally:
         outcomes.close()  # stops the workers at once, not when garbage is collected
 
 
-def _job(spec: CompareSpec, run: Run) -> Job:
-    folder = spec.output / RUNS / run.digest
-    config = replace(
-        run.cell.config,
-        seed=run.seed,
-        output=folder,
-        resume=True,  # where a stopped comparison has left it; else from the start
-        keep_checkpoints=1,
-        checkpoint_every=0,
-    )
-    return Job(config=config, slices=spec.slices, keep=spec.keep_runs)
-
-
-def _head(run: Run) -> Record:
-    """What is known of a run before it starts."""
-    cell = run.cell
-    return {
+def _record(
+    spec: CompareSpec, run: Run, outcome: Record, report: Callable[[Run, Record], None]
+) -> None:
+    head = {
         "hash": run.digest,
-        "recipe": cell.recipe,
-        "sizing": cell.sizing,
-        "budget": cell.budget,
-        "seed": run.seed,
-        "widths": widths(run),
-        "bytes": cell.figures,
+        "recipe": run.recipe,
+        "sizing": run.sizing,
+        "budget": run.budget,
+        "seed": run.config.seed,
+        "needs": list(run.needs),
     }
-
-
-def widths(run: Run) -> dict[str, list[int]]:
-    """Used widths of every field, block by block."""
-    fields = run.cell.plan.fields
-    return {name: [block.embedding_dim for block in blocks] for name, blocks in fields.items()}
+    append_record(spec.output / RUNS_FILE, head | outcome)
+    report(run, head | outcome)
 
 
 def write_grid(spec: CompareSpec, grid: Grid) -> None:
     """Write down which runs are asked for, so that the frontier can be drawn from files alone."""
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
     for run in grid.runs:
-        cell = run.cell
         entry = cells.setdefault(
-            (cell.recipe, cell.sizing, cell.budget),
-            {"recipe": cell.recipe, "sizing": cell.sizing, "budget": cell.budget, "runs": {}},
+            (run.recipe, run.sizing, run.budget),
+            {"recipe": run.recipe, "sizing": run.sizing, "budget": run.budget, "runs": {}},
         )
-        entry["runs"][str(run.seed)] = run.digest
+        entry["runs"][str(run.config.seed)] = run.digest
     spec.output.mkdir(parents=True, exist_ok=True)
     draft = spec.output / f".{GRID_FILE}.draft"
     content = {"cells": list(cells.values()), "infeasible": dict(grid.infeasible)}

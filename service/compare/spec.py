@@ -1,6 +1,5 @@
 """What ``mixdim compare`` is asked: a TOML file with recipes, sizings, budgets and seeds."""
 
-import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping
@@ -10,19 +9,10 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from models.sizing import SIZING
-from service.config import TrainConfig
-from service.presets import PRESETS
-from service.sizing_request import SizingRequest
-
 Metric = Literal["auto", "mse", "rmse", "auc", "log_loss", "ne"]
 Table = Mapping[str, Any]
 
 DEFAULT_BASELINE: Final = "uniform"
-SET_BY_COMPARE: Final = frozenset(
-    {"data", "sizing", "output", "plan", "nproc", "seed", "resume", "overwrite", "metrics_port"}
-)
-"""Settings of a training that a recipe cannot have: each run gets its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +32,9 @@ class CompareSpec:
 
     sizings: Annotated[Mapping[str, Table], Field(min_length=1)] = field(default_factory=dict)
     """By name: a scheme with its parameters and the settings of `SizingRequest`, or a file."""
+
+    warm_ups: Mapping[str, Table] = field(default_factory=dict)
+    """By name: sizings whose runs come first; ``"@NAME"`` in another sizing is the run folder."""
 
     budgets: tuple[str, ...] = ()
     """Budgets of every sizing that names none: ``uniform:4`` for the bytes of uniform width 4,
@@ -86,20 +79,8 @@ class CompareSpec:
         return self.parallel or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SizingChoice:
-    """One way to size: a request without its budget, or a plan written by hand."""
-
-    request: SizingRequest = field(default_factory=SizingRequest)
-    budgets: tuple[str, ...] = ("",)
-    """One plan each; an empty one stands for the widths that the scheme asks for."""
-    file: Path | None = None
-    has_optimizer: bool = False
-    """Whether the request names the optimizer; else it is the recipe's."""
-
-
-def read_spec(path: Path) -> CompareSpec:
-    """Read a comparison.
+def parse_spec(path: Path) -> CompareSpec:
+    """Read the form of a comparison; recipes and sizings are looked into by `choices`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -108,109 +89,14 @@ def read_spec(path: Path) -> CompareSpec:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; docs/compare.md shows what to write")
     try:
-        content = tomllib.loads(path.read_text())
-        spec = TypeAdapter(CompareSpec).validate_python(content)
-        for name in spec.recipes:
-            recipe_of(spec, name)
-        for name in spec.sizings:
-            sizing_of(spec, name)
+        return TypeAdapter(CompareSpec).validate_python(tomllib.loads(path.read_text()))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(str(error)) from error
     except ValidationError as error:
-        raise ValueError(f"{path}: {_fault(error)}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return spec
+        raise ValueError(fault_of(error)) from error
 
 
-def recipe_of(spec: CompareSpec, name: str) -> TrainConfig:
-    """The training of a recipe: its preset with its overrides.
-
-    Raises:
-        ValueError: If the preset is unknown, or an override is none of the training's settings.
-    """
-    overrides = dict(spec.recipes[name])
-    place = f"recipes.{name}"
-    preset = overrides.pop("preset", None)
-    if preset not in PRESETS:
-        raise ValueError(f"{place}.preset={preset!r}, expected one of {', '.join(PRESETS)}")
-    if taken := sorted(SET_BY_COMPARE & overrides.keys()):
-        raise ValueError(
-            f"{place}.{taken[0]} is given, but compare sets {taken[0]} itself; leave it out"
-        )
-    adapter = TypeAdapter(TrainConfig)
-    start = adapter.dump_python(PRESETS[preset](), mode="json")
-    try:
-        return adapter.validate_python(_merged(start, overrides))
-    except ValidationError as error:
-        raise ValueError(_fault(error, place)) from error
-
-
-def sizing_of(spec: CompareSpec, name: str) -> SizingChoice:
-    """One of the ways to size.
-
-    Raises:
-        ValueError: If a key belongs neither to the request nor to the scheme.
-    """
-    table, place = dict(spec.sizings[name]), f"sizings.{name}"
-    if "file" in table:
-        if len(table) > 1:
-            others = ", ".join(sorted(table.keys() - {"file"}))
-            raise ValueError(f"{place}: a file is a finished plan; leave out {others}")
-        return SizingChoice(file=_valid(Path, table["file"], f"{place}.file"))
-    budgets = _valid(
-        tuple[str, ...], table.pop("budgets", spec.budgets or ("",)), f"{place}.budgets"
-    )
-    kind = table.pop("scheme", "uniform")
-    if kind not in SIZING:
-        raise ValueError(f"{place}.scheme={kind!r}, expected one of {', '.join(SIZING)}")
-    shared = {f.name: f.type for f in dataclasses.fields(SizingRequest)}
-    own = {f.name for f in dataclasses.fields(SIZING[kind])} - {"kind"}
-    if foreign := sorted(table.keys() - (shared.keys() - {"scheme", "budget"}) - own):
-        raise ValueError(
-            f"{place}.{foreign[0]} means nothing to the scheme {kind!r}; its keys: "
-            f"{', '.join(sorted(own))}; keys of all: file, scheme, budgets, "
-            f"{', '.join(sorted(shared.keys() - {'scheme', 'budget'}))}"
-        )
-    of_request = {
-        key: _valid(shared[key], value, f"{place}.{key}")
-        for key, value in ({"fields": spec.fields} | table).items()
-        if key in shared
-    }
-    of_scheme = {key: value for key, value in table.items() if key not in shared}
-    try:
-        scheme = TypeAdapter(SIZING[kind]).validate_python(of_scheme)
-    except ValidationError as error:
-        raise ValueError(_fault(error, place)) from error
-    return SizingChoice(
-        request=SizingRequest(scheme=scheme, **of_request),
-        budgets=budgets or ("",),
-        has_optimizer="optimizer" in table,
-    )
-
-
-def _merged(start: Table, overrides: Table) -> dict[str, Any]:
-    """Overrides laid over a table, and tables over tables; another ``kind`` starts afresh."""
-    merged = dict(start)
-    for key, value in overrides.items():
-        below = merged.get(key)
-        is_same_kind = (
-            isinstance(below, dict)
-            and isinstance(value, dict)
-            and value.get("kind", below.get("kind")) == below.get("kind")
-        )
-        merged[key] = _merged(below, value) if isinstance(below, dict) and is_same_kind else value
-    return merged
-
-
-def _valid(kind: Any, value: object, place: str) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(value)
-    except ValidationError as error:
-        raise ValueError(_fault(error, place)) from error
-
-
-def _fault(error: ValidationError, *place: str) -> str:
+def fault_of(error: ValidationError, *place: str) -> str:
     """The first thing that is wrong, with its place and value."""
     fault = error.errors()[0]
     where = ".".join([*place, *map(str, fault["loc"])])

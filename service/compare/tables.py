@@ -30,6 +30,7 @@ def as_csv(points: Sequence[Point]) -> str:
         [
             *("recipe", "sizing", "budget", *figures, "metric", "mean", "sd", "low", "high", "n"),
             *("difference", "difference_low", "difference_high", "difference_n", "seconds"),
+            "warm_up_seconds",
         ]
     )
     for point in points:
@@ -39,7 +40,7 @@ def as_csv(points: Sequence[Point]) -> str:
             [
                 *(point.recipe, point.sizing, point.budget, *point.figures.values(), point.metric),
                 *(*_numbers(score.mean, score.sd, score.low, score.high), score.n),
-                *(*compared, f"{point.seconds:.2f}"),
+                *(*compared, f"{point.seconds:.2f}", f"{point.warm_up_seconds:.2f}"),
             ]
         )
     return text.getvalue()
@@ -70,14 +71,14 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
     title = f"test {metric} ± sd ({better} is better)"
     versus = f"minus {spec.baseline}, paired [95 %]"
     head = ["sizing", "budget", "widths", "EP", "EP + proj.", "training bytes", "serving bytes"]
-    lines = [[*head, title, "seeds", versus, ""]]
+    lines = [[*head, title, "seeds", versus, "", "s a run"]]
     for point in points:
         figures = [f"{value:,.0f}" for value in point.figures.values()]
         lines.append(
             [
                 *(point.sizing, point.budget or "own", widths_text(point), *figures),
                 *(_mean_and_sd(point.score), str(point.score.n)),
-                *(_interval(point.difference), point.verdict),
+                *(_interval(point.difference), point.verdict, _seconds(point)),
             ]
         )
     return _markdown(lines, left=3)
@@ -103,6 +104,12 @@ def widths_text(point: Point) -> str:
     if len(used) <= 4:
         return " ".join(map(str, used))
     return f"{min(used)}-{max(used)}"
+
+
+def _seconds(point: Point) -> str:
+    """Time of a run, and of the warm-up that it needs."""
+    own, before = f"{point.seconds:.1f}", point.warm_up_seconds
+    return f"{before:.1f} + {own}" if before else own
 
 
 def _mean_and_sd(score: Summary | None) -> str:

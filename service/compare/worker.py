@@ -13,8 +13,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from service.compare.figures import figures_of, widths_of
 from service.config import TrainConfig
 from service.run_folder import METRICS_FILE, RunFolder, without_nan
+from service.sizing import read_sizing, write_sizing
+from service.sizing_request import SizingRequest, size_dataset
 
 if TYPE_CHECKING:
     from service.train.loop import TrainResult
@@ -31,6 +34,8 @@ class Job:
 
     config: TrainConfig
     """With its own seed and output folder."""
+    request: SizingRequest | None = None
+    """What the plan is made from first; None where it is written already."""
     slices: tuple[str, ...] = ()
     """Fields by whose frequency the best checkpoint is scored as well."""
     keep: bool = False
@@ -82,10 +87,14 @@ def _train(job: Job) -> dict[str, Any] | None:
 
     forget_peak_memory()
     folder = RunFolder(job.config.output)
+    if job.request is not None:
+        write_sizing(size_dataset(job.config.data, job.request), job.config.sizing)
     result = train(job.config)
     if result.stopped_by:
         return None
-    outcome = {"status": "done", "error": None} | _facts(folder, result)
+    sizing = read_sizing(job.config.sizing)
+    plan = {"widths": widths_of(sizing), "bytes": figures_of(sizing, job.config)}
+    outcome = {"status": "done", "error": None} | plan | _facts(folder, result)
     if job.slices:
         outcome["slices"] = _sliced(job)
     if not job.keep:

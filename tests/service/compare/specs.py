@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.compare.spec import CompareSpec, read_spec
+from service.compare.choices import read_spec
+from service.compare.spec import CompareSpec
 from tests.datasets import write_dataset
 
 SPEC = """

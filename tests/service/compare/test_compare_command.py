@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from service.__main__ import main
+from service.compare.choices import read_spec
 from service.compare.grid import Grid, expand, write_plans
 from service.compare.pool import run_all
 from service.compare.records import read_records
 from service.compare.runner import to_do
-from service.compare.spec import read_spec
 from service.compare.worker import Job
 from service.distributed import launch
 from service.train.loop import train
@@ -40,7 +40,7 @@ def test_a_comparison_trains_once_draws_and_skips_what_is_done(tmp_path, capsys)
     spec = write_spec(tmp_path, top='slices = ["C3"]')
     code, table, story = compare(capsys, spec, "--parallel", "2")
     assert code == 0
-    assert "4 runs to train, 0 done before, 0 failed before; 2 at a time" in story
+    assert "4 runs to train, 0 done before, 0 failed before; 0 warm-ups; 2 at a time" in story
     assert table.count("| uniform:8 |") == 4, "two sizings, in the table and in the slices"
     assert {record["status"] for record in records_of(tmp_path)} == {"done"}
     files = {path.name for path in (tmp_path / "out").iterdir()}
@@ -55,14 +55,15 @@ def test_a_comparison_trains_once_draws_and_skips_what_is_done(tmp_path, capsys)
 
 
 def test_a_run_in_the_pool_scores_what_train_scores_alone(tmp_path):
-    run = next(r for r in grid_of(tmp_path).runs if r.cell.sizing == "popularity" and r.seed == 1)
-    config = replace(run.cell.config, seed=1, output=tmp_path / "alone")
+    run = next(r for r in grid_of(tmp_path).runs if r.name == "mf popularity uniform:8 seed 1")
+    config = replace(run.config, output=tmp_path / "alone")
     alone = launch(train, config, nproc=1, name="alone")
     job = Job(config=replace(config, output=tmp_path / "pooled"), keep=True)
     ((name, outcome),) = run_all({"it": job}, num_workers=3, threads=1, logs=tmp_path / "logs")
     assert (name, outcome["status"], outcome["test"]) == ("it", "done", alone.scores)
     assert (outcome["steps"], outcome["best_step"]) == (alone.steps, alone.best_step)
     assert (outcome["epochs"], outcome["threads"]) == (2, 1)
+    assert len(outcome["widths"]["C3"]) == 2
     assert 0 < outcome["validation"]["mse"] != alone.scores["mse"]
     kept = json.loads((tmp_path / "pooled/result.json").read_text())
     assert kept["scores"] == alone.scores
@@ -122,10 +123,10 @@ def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
 
 
 def test_a_worker_that_is_killed_costs_its_run_alone(tmp_path):
-    uniform = [r for r in grid_of(tmp_path, seeds=(0, 1, 2)).runs if r.cell.sizing == "uniform"]
+    uniform = [r for r in grid_of(tmp_path, seeds=(0, 1, 2)).runs if r.sizing == "uniform"]
     jobs = {
-        str(r.seed): Job(config=replace(r.cell.config, seed=r.seed, output=tmp_path / r.digest))
-        for r in uniform
+        str(run.config.seed): Job(config=replace(run.config, output=tmp_path / run.digest))
+        for run in uniform
     }
     ended = run_all(jobs, num_workers=1, threads=1, logs=tmp_path / "logs")
     assert next(ended)[1]["status"] == "done"
@@ -139,7 +140,7 @@ def test_a_worker_that_is_killed_costs_its_run_alone(tmp_path):
 
 def test_a_stopped_run_ends_like_an_undisturbed_one(tmp_path):
     run = grid_of(tmp_path).runs[1]
-    whole, half = (replace(run.cell.config, output=tmp_path / n) for n in ("whole", "half"))
+    whole, half = (replace(run.config, output=tmp_path / n) for n in ("whole", "half"))
     # Leaves what a signal after the first epoch leaves.
     launch(train, replace(half, epochs=1), nproc=1, name="half")
     jobs = {"half": Job(config=replace(half, resume=True)), "whole": Job(config=whole)}

@@ -6,6 +6,7 @@ import pytest
 
 from models.sizing import uniform_bytes
 from models.tables import PlanError
+from service.compare.figures import figures_of, widths_of
 from service.compare.grid import expand
 from service.compare.spec import CompareSpec
 from service.data.dataset import read_dataset_info
@@ -28,10 +29,10 @@ def test_a_budget_may_be_the_bytes_of_a_uniform_width(tmp_path):
     spec = small_spec(tmp_path)
     fields = [s for s in read_dataset_info(spec.data).field_stats if s.name in spec.fields]
     budget = uniform_bytes(fields, 8, "adagrad")
-    of = {run.cell.sizing: run.cell for run in expand(spec).runs}
-    assert of["uniform"].figures["training_bytes"] == budget == 340 * 8 * 2 * 4
-    assert {b.embedding_dim for blocks in of["uniform"].plan.fields.values() for b in blocks} == {8}
-    assert budget * 0.8 < of["popularity"].figures["training_bytes"] <= budget
+    plans = {run.sizing: (run.plan, run.config) for run in expand(spec).runs}
+    assert figures_of(*plans["uniform"])["training_bytes"] == budget == 340 * 8 * 2 * 4
+    assert widths_of(plans["uniform"][0]) == {"C1": [8], "C3": [8]}
+    assert budget * 0.8 < figures_of(*plans["popularity"])["training_bytes"] <= budget
 
 
 def test_what_decides_a_result_decides_the_hash_and_nothing_else(tmp_path):
@@ -47,22 +48,22 @@ def test_what_decides_a_result_decides_the_hash_and_nothing_else(tmp_path):
 
 def test_a_plan_written_by_hand_is_taken_as_it_is(tmp_path):
     spec = small_spec(tmp_path)
-    plan = next(run.cell.plan for run in expand(spec).runs if run.cell.sizing == "popularity")
+    plan = next(run.plan for run in expand(spec).runs if run.sizing == "popularity")
     write_sizing(plan, tmp_path / "hand.json")
     file = f'[sizings.hand]\nfile = "{tmp_path}/hand.json"\n'
     grid = expand(small_spec(tmp_path, sizings=file))
-    by_hand = [run for run in grid.runs if run.cell.sizing == "hand"]
-    assert [run.cell.budget for run in by_hand] == ["", ""]
-    assert by_hand[0].cell.plan.fields == plan.fields
+    by_hand = [run for run in grid.runs if run.sizing == "hand"]
+    assert [run.budget for run in by_hand] == ["", ""]
+    assert by_hand[0].plan.fields == plan.fields
     # The same plan under another name is the same run, and is trained once.
     assert len({run.digest for run in grid.runs}) == len(grid.runs) - 2
-    assert read_sizing(tmp_path / "hand.json") == by_hand[0].cell.plan
+    assert read_sizing(tmp_path / "hand.json") == by_hand[0].plan
 
 
 def test_a_budget_that_nothing_fits_leaves_the_others_standing(tmp_path):
     grid = expand(replace(small_spec(tmp_path), budgets=("uniform:8", "100")))
     assert set(grid.infeasible) == {"mf uniform 100", "mf popularity 100"}
-    assert {run.cell.budget for run in grid.runs} == {"uniform:8"}
+    assert {run.budget for run in grid.runs} == {"uniform:8"}
 
 
 def test_no_plan_at_all_is_an_error_of_planning(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from models.sizing import PopularityRule
-from service.compare.spec import read_spec, recipe_of, sizing_of
+from service.compare.choices import read_spec, recipe_of, sizing_of
 from service.presets import PRESETS
 from tests.service.compare.specs import small_spec, write_spec
 
@@ -23,7 +23,7 @@ def test_another_network_starts_from_its_own_defaults(tmp_path):
 
 
 def test_keys_of_a_sizing_go_to_the_request_or_to_the_scheme(tmp_path):
-    choice = sizing_of(small_spec(tmp_path), "popularity")
+    choice = sizing_of(small_spec(tmp_path), "popularity", {})
     assert choice.request.scheme == PopularityRule(alpha=0.5)
     assert (choice.request.blocks, choice.request.out_dim) == (2, 16)
     assert choice.request.fields == ("C1", "C3")
@@ -32,8 +32,15 @@ def test_keys_of_a_sizing_go_to_the_request_or_to_the_scheme(tmp_path):
 
 def test_a_sizing_may_have_budgets_and_fields_of_its_own(tmp_path):
     sizings = '[sizings.own]\nbudgets = ["4x", "1MiB"]\nfields = ["C2"]\n'
-    choice = sizing_of(small_spec(tmp_path, sizings=sizings), "own")
+    choice = sizing_of(small_spec(tmp_path, sizings=sizings), "own", {})
     assert (choice.budgets, choice.request.fields) == (("4x", "1MiB"), ("C2",))
+
+
+def test_a_sizing_may_change_the_training(tmp_path):
+    spec = small_spec(tmp_path, sizings="[sizings.own]\ntrain = {optimizer = {sparse_lr = 0.5}}\n")
+    config = recipe_of(spec, "mf", sizing_of(spec, "own", {}).train)
+    assert config.optimizer.sparse_lr == 0.5
+    assert config.epochs == recipe_of(spec, "mf").epochs == 2
 
 
 REFUSED = {
@@ -74,6 +81,9 @@ REFUSED_SIZINGS = {
     'scheme = "uniform"\nalpha = 0.3': r"sizings.s.alpha means nothing to the scheme 'uniform'",
     'scheme = "popularity"\nalpha = "x"': r"sizings.s.alpha: Input should be a valid number",
     'scheme = "uniform"\nblocks = "x"': r"sizings.s.blocks: Input should be a valid integer",
+    "train = {epohcs = 2}": r"sizings.s.train.epohcs: there is no such key",
+    "train = {seed = 2}": r"sizings.s.train.seed is given, but compare sets seed itself",
+    'train = {plan = "@wide"}': r"sizings.s.train.plan='@wide' names no warm-up; warm-ups: there",
     'file = "a.json"\nblocks = 2': r"sizings.s: a file is a finished plan; leave out blocks",
 }
 

@@ -1,0 +1,62 @@
+"""What makes two runs the same: a hash of everything that decides a result."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from service.config import TrainConfig
+from service.sizing import SizingFile
+from service.sizing_request import SizingRequest
+
+WITHOUT_EFFECT: Final = frozenset(
+    {
+        *("data", "sizing", "output", "plan", "nproc", "resume", "overwrite", "keep_checkpoints"),
+        *("checkpoint_every", "log_every", "metrics_port", "metrics_host", "matmul"),
+    }
+)
+"""Settings of a training that do not change its result, or are hashed by content."""
+
+
+def digest_of(
+    dataset: str,
+    sizing: SizingFile | SizingRequest,
+    config: TrainConfig,
+    slices: Sequence[str],
+    warm_ups: Mapping[Path, str],
+) -> str:
+    """Hash of a run.
+
+    Args:
+        dataset: Hash of the data.
+        sizing: The plan; or the request, where the plan is not known before a warm-up has run.
+        config: The training, with its seed.
+        slices: Fields that are scored by frequency.
+        warm_ups: What stands for the folders of warm-ups, whose paths decide nothing.
+    """
+    settings = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+    deciding = {
+        "dataset": dataset,
+        "plan": _deciding(sizing),
+        "training": {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT},
+        "slices": sorted(slices),
+    }
+    text = json.dumps(deciding, sort_keys=True, separators=(",", ":"), default=str)
+    for folder, name in warm_ups.items():
+        text = text.replace(json.dumps(str(folder)), json.dumps(name))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _deciding(sizing: SizingFile | SizingRequest) -> dict[str, Any]:
+    if isinstance(sizing, SizingRequest):
+        return asdict(sizing)
+    plan = TypeAdapter(SizingFile).dump_python(sizing, mode="json")
+    blocks = {
+        name: [{k: v for k, v in block.items() if k != "asked_dim"} for block in of_field]
+        for name, of_field in plan["fields"].items()
+    }
+    return {"out_dim": plan["out_dim"], "fields": blocks}
