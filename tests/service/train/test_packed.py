@@ -9,21 +9,22 @@ import pytest
 from service.config import OptimizerConfig
 from service.distributed import launch
 from service.sizing import read_sizing
+from service.train.loop import train
 from sharding.constraints import ShardingConfig
-from tests.service.train.packed_runs import (
-    load_all,
-    make_packed_run,
-    train_all,
-    train_unpacked,
-)
+from tests.service.train.packed_runs import load_all, make_packed_run, train_all
+from tests.service.train.unpacked import train_unpacked
 
 CASES = [
     *product(("table_wise", "row_wise"), ("sgd", "adagrad"), ("sum", "mean")),
     ("data_parallel", "adagrad", "mean"),
+    ("data_parallel", "amsgrad", "sum"),
+    ("row_wise", "rowwise_adagrad", "sum"),  # which shares its state among packed rows
 ]
 TURNED = {"table_wise": "row_wise", "row_wise": "table_wise"}
-RATES = {"sgd": 10.0, "adagrad": 0.1}
+RATES = {"sgd": 10.0, "adagrad": 0.1, "amsgrad": 0.01, "rowwise_adagrad": 0.1}
 """At which every table moves by far more than single precision errs."""
+COPIES = {"sgd": 1, "adagrad": 2, "amsgrad": 4, "rowwise_adagrad": 1}
+"""Numbers that are kept for a weight, itself included."""
 FLOAT = 4
 
 
@@ -60,12 +61,12 @@ def oracle():
     """Training in float64, once for each optimizer and pooling: all start alike."""
     known = {}
 
-    def train(case, config, start):
+    def trained_once(case, config, start):
         if case[1:] not in known:
             known[case[1:]] = train_unpacked(config, start)
         return known[case[1:]]
 
-    return train
+    return trained_once
 
 
 def differences(found, expected):
@@ -101,12 +102,13 @@ def test_the_start_depends_on_no_sharding(trained):
 @pytest.mark.dist
 def test_allocated_bytes_are_those_of_the_stored_tables(trained):
     for (kind, optimizer, _), config, found in trained:
-        nproc = int(config.output.name[0])
-        copies = {"sgd": 1, "adagrad": 2}[optimizer] * (nproc if kind == "data_parallel" else 1)
+        nproc = int(config.output.name[0]) if kind == "data_parallel" else 1
         for table in read_sizing(config.sizing).plan.tables():
             width = max(4, table.embedding_dim)
             rows = -(-table.num_embeddings * table.embedding_dim // width)
-            assert found.held_bytes[table.name] == copies * FLOAT * rows * width
+            numbers = rows * width * COPIES[optimizer]
+            numbers += rows if optimizer == "rowwise_adagrad" else 0
+            assert found.held_bytes[table.name] == nproc * FLOAT * numbers
 
 
 @pytest.mark.dist
@@ -122,3 +124,16 @@ def test_a_checkpoint_of_packed_tables_loads_on_other_ranks_under_another_shardi
     for state, (case, _, found) in zip(loaded, saved, strict=True):
         for name, rows in found.after.tables.items():
             assert np.array_equal(state.tables[name], rows), (case, name)
+
+
+def test_a_packed_run_resumes_from_the_middle_to_the_same_scores(config):
+    config = replace(
+        variants(config, 1)[CASES.index(("row_wise", "adagrad", "mean"))],
+        output=config.output / "resumed",
+        max_steps=11,
+        checkpoint_every=6,
+    )
+    expected = launch(train, config, nproc=1, name="whole")
+    (config.output / "checkpoints" / "step-00000011" / ".metadata").unlink()
+    resumed = launch(train, replace(config, resume=True), nproc=1, name="again")
+    assert (resumed.steps, resumed.scores) == (11, expected.scores)
