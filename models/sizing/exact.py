@@ -24,6 +24,8 @@ from models.sizing.solver import Cost
 from models.sizing.units import Unit, alone, ties
 from models.tables import Block, SizingPlan
 
+NUM_PROBES: Final = 6
+"""Scenarios at which a price is sought that bounds the others."""
 PROOF: Final = 1e-11
 """Gaps below this share of a value are rounding of floats."""
 
@@ -230,21 +232,25 @@ def _flat(options: NDArray[Any], size: int, nothing: float) -> NDArray[Any]:
 
 def best_choice(problem: Problem, budget: int) -> Best | int:
     """The most valuable choice for every unit, or the bytes that would do where nothing fits."""
-    bounds: list[tuple[float, float, Scenario]] = []
-    price, needed = 0.0, []
-    for scenario in problem.scenarios():
+    scenarios = list(problem.scenarios())
+    probes = scenarios[:: max(1, len(scenarios) // NUM_PROBES)]
+    relaxed = [relax(problem.choices(probe), budget) for probe in probes]
+    fitting = [found for found in relaxed if found is not None]
+    price = max(fitting, key=lambda found: found.bound).price if fitting else 0.0
+    bounds: list[tuple[float, Scenario]] = []
+    needed = []
+    for scenario in scenarios:
         choices = problem.choices(scenario)
-        relaxed = relax(choices, budget, price)
-        if relaxed is None:
-            needed.append(choices.cheapest().cost)
+        if (cheapest := choices.cheapest().cost) > budget:
+            needed.append(cheapest)
             continue
-        price = relaxed.price
-        bounds.append((relaxed.bound, price, scenario))
+        score = choices.pick(choices.values - price * choices.costs).score
+        bounds.append((score + price * budget, scenario))
     if not bounds:
         return min(needed)
     best, bound, value = None, -math.inf, -math.inf
-    for most, price, scenario in sorted(bounds, key=lambda entry: -entry[0]):
-        if best is not None and most <= value:
+    for most, scenario in sorted(bounds, key=lambda entry: -entry[0]):
+        if most <= value:
             break
         solution = solve(problem.choices(scenario), budget, at_least=value, guess=price)
         if solution is None:

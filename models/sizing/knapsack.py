@@ -18,7 +18,8 @@ Source:
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,7 @@ from models.sizing.relaxation import (
     Floats,
     Ints,
     Pick,
+    Relaxation,
     dive,
     evaluate,
     relax,
@@ -38,6 +40,12 @@ from models.sizing.relaxation import (
 
 MAX_STATES: Final = 100_000
 """Longest list of partial choices; beyond it the least promising are dropped, and that is said."""
+SHORT_LIST: Final = 300
+MAX_DEPTH: Final = 8
+FIRST_BRANCH_RATIO: Final = 0.3
+BRANCH_RATIO: Final = 0.7
+"""A class is tried out option by option where that leaves no more than this share of the gap,
+before and after the short lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +81,68 @@ def solve(
     relaxed = relax(choices, budget, guess)
     if relaxed is None:
         return None
-    known = dive(choices, relaxed, budget)
-    lowest = max(known.value, at_least)
-    if relaxed.bound - lowest <= NOISE * abs(relaxed.bound):
-        better, bound = None, max(lowest, relaxed.bound)
-    else:
-        better, bound = _Expansion(choices, budget, relaxed.price, lowest).run(max_states)
-    best = known if better is None else better
+    best = dive(choices, relaxed, budget)
+    better, bound = _search(
+        choices, budget, relaxed, max(best.value, at_least), max_states, MAX_DEPTH
+    )
+    best = better or best
     return Solution(pick=best if best.value > at_least else None, bound=bound)
+
+
+def _search(
+    choices: Choices, budget: int, relaxed: Relaxation, known: float, max_states: int, depth: int
+) -> tuple[Pick | None, float]:
+    """A choice worth more than the known one, if there is any, and what none exceeds."""
+    best, bound = None, relaxed.bound
+    if bound - known <= NOISE * abs(bound):
+        return None, max(known, bound)
+
+    def combine(states: int) -> None:
+        nonlocal best, known, bound
+        better, proved = _Expansion(choices, budget, relaxed.price, known).run(states)
+        best, known = better or best, known if better is None else better.value
+        bound = max(known, min(bound, proved))
+
+    parts = list(_split(choices, budget, relaxed, bound - known)) if depth else []
+    highest = max((part.bound for _, part in parts), default=math.inf)
+    if highest - known > FIRST_BRANCH_RATIO * (bound - known):
+        # Short lists first: they mostly find the best choice, and so little is left to prove.
+        combine(min(SHORT_LIST, max_states))
+        if bound - known <= NOISE * abs(bound):
+            return best, bound
+        if highest - known > BRANCH_RATIO * (bound - known):
+            combine(max_states)
+            return best, bound
+    bound = known
+    for fixed, part in sorted(parts, key=lambda entry: -entry[1].bound):
+        better, proved = _search(fixed, budget, part, known, max_states, depth - 1)
+        best, known = better or best, known if better is None else better.value
+        bound = max(bound, proved)
+    return best, max(bound, known)
+
+
+def _split(
+    choices: Choices, budget: int, relaxed: Relaxation, gap: float
+) -> Iterator[tuple[Choices, Relaxation]]:
+    """The same problem with the class at which the budget breaks fixed to each of its options.
+
+    Where that class is large, what its next step leaves over is most of the gap, and every part has
+    a price and hence a bound of its own.
+    """
+    within, beyond = relaxed.within, relaxed.beyond
+    broken = np.flatnonzero(within.options != beyond.options)
+    if not len(broken):
+        return
+    rise = choices.costs[broken, beyond.options[broken]]
+    row = broken[np.argmax(np.abs(rise - choices.costs[broken, within.options[broken]]))]
+    scores = choices.values[row] - relaxed.price * choices.costs[row]
+    for option in np.flatnonzero(scores > scores.max() - gap):
+        values = choices.values.copy()
+        values[row] = -np.inf
+        values[row, option] = choices.values[row, option]
+        fixed = replace(choices, values=values)
+        if (part := relax(fixed, budget, relaxed.price)) is not None:
+            yield fixed, part
 
 
 @dataclass(frozen=True, slots=True)
