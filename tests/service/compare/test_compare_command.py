@@ -87,6 +87,36 @@ def test_a_run_that_fails_stops_no_other_and_is_retried_on_demand(tmp_path, caps
     assert len(to_do(grid, records, retry_failed=True).runs) == 2
 
 
+WARM = """
+[warm_ups.wide]
+dim = 16
+[warm_ups.wild]
+dim = 16
+train = {optimizer = {sparse_lr = 1e30}}
+[sizings.warm]
+train = {warm_start = "@wide"}
+[sizings.hopeless]
+train = {warm_start = "@wild"}
+"""
+
+
+def test_warm_ups_come_first_and_take_along_only_what_needs_them(tmp_path, capsys):
+    path = write_spec(tmp_path, sizings=WARM)
+    path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
+    code, table, story = compare(capsys, path)
+    assert code == 1
+    assert "4 runs to train, 0 done before, 0 failed before; 2 warm-ups" in story
+    assert "hopeless uniform:8 seed 0: its warm-up mf @wild seed 0 has failed" in story
+    records = {record["sizing"]: record for record in records_of(tmp_path)}
+    assert {name for name, r in records.items() if r["status"] == "failed"} == {"@wild", "hopeless"}
+    assert records["warm"]["test"] != records["uniform"]["test"]
+    assert records["warm"]["needs"] == [records["@wide"]["hash"]]
+    assert f" {records['@wide']['seconds']:.1f} + {records['warm']['seconds']:.1f} |" in table
+    assert "| @wide |" not in table
+    again = compare(capsys, path)[2]
+    assert "0 runs to train, 3 done before, 1 failed before; 0 warm-ups" in again
+
+
 def test_a_dry_run_lists_bytes_and_trains_nothing(tmp_path, capsys):
     spec = write_spec(tmp_path)
     code, listed, _ = compare(capsys, spec, "--dry-run")

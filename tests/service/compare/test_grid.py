@@ -60,6 +60,38 @@ def test_a_plan_written_by_hand_is_taken_as_it_is(tmp_path):
     assert read_sizing(tmp_path / "hand.json") == by_hand[0].plan
 
 
+WARM = """
+[warm_ups.wide]
+dim = 16
+train = {epochs = 1}
+[sizings.warm]
+train = {warm_start = "@wide"}
+"""
+
+
+def test_a_warm_up_runs_once_for_every_recipe_and_seed(tmp_path):
+    spec = small_spec(tmp_path, sizings=WARM + '[sizings.warmer]\ntrain = {warm_start="@wide"}\n')
+    grid = expand(replace(spec, budgets=("uniform:4", "uniform:8")))
+    assert [run.name for run in grid.warm_ups.values()] == ["mf @wide seed 0", "mf @wide seed 1"]
+    warm = [run for run in grid.runs if run.sizing.startswith("warm")]
+    assert len(warm) == 2 * 2 * 2
+    for run in warm:
+        (first,) = (grid.warm_ups[digest] for digest in run.needs)
+        assert run.config.warm_start == first.config.output
+        assert first.config.seed == run.config.seed
+        assert widths_of(first.plan) == {"C1": [16], "C3": [16]}
+    assert {run.needs for run in grid.runs if run.sizing == "uniform"} == {()}
+
+
+def test_where_a_warm_up_lies_does_not_matter_but_what_it_is_does(tmp_path):
+    spec = small_spec(tmp_path, sizings=WARM)
+    before = digests(spec)
+    assert digests(replace(spec, output=tmp_path / "there")) == before
+    longer = digests(small_spec(tmp_path, sizings=WARM.replace("epochs = 1", "epochs = 3")))
+    changed = {name for name, digest in longer.items() if before[name] != digest}
+    assert changed == {"mf warm uniform:8 seed 0", "mf warm uniform:8 seed 1"}
+
+
 def test_a_budget_that_nothing_fits_leaves_the_others_standing(tmp_path):
     grid = expand(replace(small_spec(tmp_path), budgets=("uniform:8", "100")))
     assert set(grid.infeasible) == {"mf uniform 100", "mf popularity 100"}
