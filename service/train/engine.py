@@ -93,6 +93,7 @@ def build_task(
         label_mean=label_mean,
         bf16_on=device.type if config.precision == "bf16" else None,
         penalty=_penalty(config, network).to(device) if config.is_regularised else None,
+        clip=config.clip,
     )
 
 

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
 
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from models.layers.linear import set_matmul
@@ -20,6 +18,7 @@ from service.run_folder import RESULT_FILE, RunFolder, file_sha256
 from service.sizing import read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
+from service.train.rates import Rates
 from service.train.record import record_run
 from service.train.report import Reporter
 from service.train.task import StepOutput
@@ -75,14 +74,6 @@ class _Training:
         self.plan = sizing.plan
         engine = build_engine(config, self.info, self.plan, ranks)
         self.model, self.optimizer = engine.model, engine.optimizer
-        self.scheduler = ReduceLROnPlateau(
-            self.optimizer,
-            mode="max",
-            factor=config.optimizer.plateau_factor,
-            patience=config.optimizer.plateau_patience,
-            threshold=0.0,
-            eps=0.0,
-        )
         self.pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             self.model, self.optimizer, ranks.device
         )
@@ -90,9 +81,9 @@ class _Training:
         self.progress = self._resume()
         self.train_loader = self._loader("train", seed=config.seed if config.shuffle else None)
         steps = config.epochs * len(self.train_loader)
-        self.reporter = Reporter(
-            config, self.folder, ranks, total_steps=min(steps, config.max_steps or steps)
-        )
+        total_steps = min(steps, config.max_steps or steps)
+        self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
+        self.reporter = Reporter(config, self.folder, ranks, total_steps=total_steps)
         ranks.from_first(lambda: self.folder.make_ready(config, last_step=self.progress.step))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
 
@@ -114,6 +105,7 @@ class _Training:
             self.train_loader.batches(progress.epoch, first_batch=progress.batch)
         )
         while (loss := self._step(batches)) is not None:
+            self.rates.step()
             progress.step += 1
             progress.batch += 1
             self.reporter.end_step(progress, loss, self.train_loader)
@@ -164,9 +156,7 @@ class _Training:
         progress = self.progress
         self.reporter.scored(progress.step, progress.epoch, scores, "validation")
         _, score = scores.headline
-        self.scheduler.step(score)
-        progress.scheduler = self.scheduler.state_dict()
-        progress.lr_ratio = self._groups()[-1]["lr"] / self.config.optimizer.dense_lr
+        self.rates.judge(score, progress)
         progress.validated_step = progress.step
         progress.num_worse += 1
         if score > progress.best_score:
@@ -223,15 +213,7 @@ class _Training:
                 f"examples in another order; resume with the same, or at an epoch's end"
             )
         progress.order = order
-        if progress.scheduler:
-            self.scheduler.load_state_dict(progress.scheduler)
-        for group in self._groups():
-            group["lr"] *= progress.lr_ratio
         return progress
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameter groups of all optimizers, Adam's of the dense part last."""
-        return cast(list[dict[str, Any]], self.optimizer.param_groups)
 
     def _loader(self, split: Split, seed: int | None = None) -> Loader:
         return Loader(

@@ -31,6 +31,7 @@ class TrainTask(nn.Module):
         bf16_on: Device type whose matrix products are bf16; weights and loss stay fp32. None for
             fp32 throughout.
         penalty: Regularisation of the looked-up vectors, which training minimises with the loss.
+        clip: Bounds of predicted ratings; the loss is of what the network says.
 
     Shape:
         - Input: a `Batch` of size ``B``.
@@ -39,7 +40,8 @@ class TrainTask(nn.Module):
           ``(B,)``.
 
     Raises:
-        ValueError: If the network bounds ratings and labels are clicks, or their mean is outside.
+        ValueError: If ratings are bounded and labels are clicks, or their mean is outside of the
+            network's range.
     """
 
     constant: Tensor
@@ -52,6 +54,7 @@ class TrainTask(nn.Module):
         label_mean: float,
         bf16_on: str | None = None,
         penalty: L2Penalty | None = None,
+        clip: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -59,9 +62,10 @@ class TrainTask(nn.Module):
         self.bf16_on = bf16_on
         self.is_click = task == "click"
         self.y_range = network.y_range
+        self.clip = clip
         constant = label_mean
         if self.is_click:
-            _check_unbounded(self.y_range)
+            _check_unbounded(self.y_range, clip)
             constant = _log_odds(label_mean)
         elif self.y_range is not None:
             constant = _log_odds(_share_of_range(label_mean, self.y_range))
@@ -80,6 +84,8 @@ class TrainTask(nn.Module):
         loss_of = binary_cross_entropy_with_logits if self.is_click else mse_loss
         loss = (loss_of(scores, batch.labels, reduction="none") * batch.weights).sum()
         predictions = torch.sigmoid(scores) if self.is_click else scores
+        if self.clip is not None:
+            predictions = predictions.clamp(*self.clip)
         output = loss.detach(), predictions.detach(), batch.labels.detach()
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(fields, batch.weights, batch.lookup_weights)
@@ -91,12 +97,14 @@ def _log_odds(probability: float) -> float:
     return math.log(clipped / (1 - clipped))
 
 
-def _check_unbounded(y_range: tuple[float, float] | None) -> None:
+def _check_unbounded(y_range: tuple[float, float] | None, clip: tuple[float, float] | None) -> None:
     if y_range is not None:
         raise ValueError(
             f"y_range={y_range} bounds ratings, and the labels are clicks; give "
             f"--network.y-range None"
         )
+    if clip is not None:
+        raise ValueError(f"clip={clip} bounds ratings, and the labels are clicks; leave it out")
 
 
 def _share_of_range(rating: float, y_range: tuple[float, float]) -> float:

@@ -1,5 +1,6 @@
 """The same training without ranks, kernels, packing or single precision: the engine's oracle."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,21 +9,30 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from models.layers.linear import set_matmul
 from models.tables import Block, SizingPlan, Table
+from service.checkpoint import Progress
 from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import DatasetInfo, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
 from service.train.engine import Engine, build_engine, build_task
+from service.train.rates import Rates
 from service.train.task import TrainTask
 
 Weights = dict[str, npt.NDArray[np.float64]]
 Penalty = Callable[[dict[str, Tensor], Batch], Tensor]
 """Of the projected vectors of a batch by field, ``(B, D)`` each, and of its ids by field."""
 
+SHARES: dict[str, Callable[[float], float]] = {
+    "plateau": lambda _done: 1.0,
+    "constant": lambda _done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: math.cos(math.pi / 2 * done) ** 2,
+}
 TABLES = "network.embeddings.tables.embedding_bags."
 PROJECTIONS = "network.embeddings.unify.projections."
 
@@ -35,11 +45,12 @@ def train_sharded(config: TrainConfig, plan: SizingPlan, steps: int) -> tuple[We
         engine.model.train()
         before = whole_weights(engine, plan, ranks)
         batches = loader_of(config, plan, ranks).batches()
-        for _, batch in zip(range(steps), batches, strict=False):
-            engine.optimizer.zero_grad()
-            loss, _ = engine.model(batch)
-            loss.backward()
-            engine.optimizer.step()
+        pipeline = TrainPipelineSparseDist(engine.model, engine.optimizer, ranks.device)
+        rates = Rates(engine.optimizer, config.optimizer, Progress(), total_steps=steps)
+        for _ in range(steps):
+            pipeline.progress(batches)
+            rates.step()
+        pipeline.detach()
         return before, whole_weights(engine, plan, ranks)
 
 
@@ -88,14 +99,16 @@ def train_plainly(
         else Moving(weight, "adam", config.optimizer.dense_lr)
         for name, weight in weights.items()
     }
-    for _, batch in zip(range(steps), loader_of(config, raw_plan(info)).batches(), strict=False):
+    for done, batch in zip(range(steps), loader_of(config, raw_plan(info)).batches(), strict=False):
         fields = {name: look_up(name, batch, plan, weights) for name in plan.fields}
         loss = _score_and_compare(task, batch, fields, weights, constant)
         if penalty is not None:
             loss = loss + penalty(fields, batch)
         gradients = torch.autograd.grad(loss, [rule.weight for rule in rules.values()])
         for rule, gradient in zip(rules.values(), gradients, strict=True):
-            rule.step(gradient, config.optimizer.eps)
+            rule.step(
+                gradient, config.optimizer.eps, SHARES[config.optimizer.schedule](done / steps)
+            )
     return {name: weight.detach().numpy() for name, weight in weights.items()}
 
 
@@ -181,18 +194,19 @@ class Moving:
         self.first, self.second, self.largest = (torch.zeros_like(self.weight) for _ in range(3))
 
     @torch.no_grad()
-    def step(self, gradient: Tensor, eps: float) -> None:
-        """Move once."""
+    def step(self, gradient: Tensor, eps: float, share: float) -> None:
+        """Move once, by a share of the rate."""
         self.steps += 1
+        rate = share * self.rate
         if self.rule == "sgd":
-            self.weight -= self.rate * gradient
+            self.weight -= rate * gradient
             return
         self.first = 0.9 * self.first + 0.1 * gradient
         self.second = 0.999 * self.second + 0.001 * gradient**2
         self.largest = torch.maximum(self.largest, self.second)
         second = self.largest if self.rule == "amsgrad" else self.second
         denominator = torch.sqrt(second / (1 - 0.999**self.steps)) + eps
-        self.weight -= self.rate * self.first / (1 - 0.9**self.steps) / denominator
+        self.weight -= rate * self.first / (1 - 0.9**self.steps) / denominator
 
 
 def loader_of(config: TrainConfig, plan: SizingPlan, ranks: Ranks | None = None) -> Loader:

@@ -64,3 +64,21 @@ def test_bounds_of_ratings_on_clicks_are_refused():
 def test_bounds_that_exclude_the_mean_rating_are_refused():
     with pytest.raises(ValueError, match=r"y_range=\(0, 1\), but the mean label is 3.5"):
         task_of(DotBiasNetwork(y_range=(0, 1)))
+
+
+def test_clipped_predictions_stay_on_the_scale_and_the_loss_is_as_before():
+    network = MFNetwork().build(embeddings_of(PAIR), 0)
+    task = TrainTask(network, "rating", label_mean=3.5, clip=(1.0, 5.0))
+    assert predictions_of(task, 9.0) == [5.0] * 6
+    assert predictions_of(task, -9.0) == [1.0] * 6
+    assert predictions_of(task, 0.25) == [3.75] * 6
+    dense, features = inputs_of(tuple(PAIR), num_dense=0)
+    batch = Batch(dense=dense, features=features, labels=torch.ones(6), weights=torch.ones(6))
+    task.network.score = lambda dense, fields: torch.full((len(fields),), 9.0)
+    assert task(batch)[0].item() == 6 * (12.5 - 1) ** 2
+
+
+def test_clipped_clicks_are_refused():
+    network = MFNetwork().build(embeddings_of(PAIR), 0)
+    with pytest.raises(ValueError, match=r"clip=\(1.0, 5.0\) bounds ratings, and the labels are"):
+        TrainTask(network, "click", label_mean=0.5, clip=(1.0, 5.0))
