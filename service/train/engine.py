@@ -102,9 +102,14 @@ def _penalty(config: TrainConfig, network: CtrModel) -> L2Penalty:
         network.embeddings.field_names,
         network.embeddings.field_dims,
         l2=config.l2,
-        bias=config.l2_bias if network.has_bias_column else None,
+        bias=_bias_penalty(config) if network.has_bias_column else None,
+        growth=config.l2_growth,
         by_field=config.l2_fields,
     )
+
+
+def _bias_penalty(config: TrainConfig) -> float:
+    return config.l2 if config.l2_bias is None else config.l2_bias
 
 
 def _placement(

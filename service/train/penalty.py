@@ -18,7 +18,11 @@ class L2Penalty(nn.Module):
         fields: Names of the fields, in the order of their vectors.
         dims: ``D_f``.
         l2: Factor of all elements.
-        bias: Factor of each vector's first element, where that is a bias; None for ``l2``.
+        bias: Factor of each vector's first element, where that is a bias; None where it is none.
+        growth: How ``l2_f`` rises along a vector: ``l2 (1 + growth sqrt(k))`` for its element
+            ``k``, biases not counted. An even penalty on both sides of a product is the trace
+            norm, which shrinks strong directions too much and leaves their order open; a rising
+            one spares them, and sorts them to the front, where narrow tables have their elements.
         by_field: Factors that multiply both, by field; 1 where not named.
 
     Raises:
@@ -40,6 +44,7 @@ class L2Penalty(nn.Module):
         *,
         l2: float,
         bias: float | None = None,
+        growth: float = 0.0,
         by_field: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
@@ -51,8 +56,9 @@ class L2Penalty(nn.Module):
             )
         blocks = []
         for name, dim in zip(fields, dims, strict=True):
-            block = torch.full((dim, 1), l2)
-            block[0] = l2 if bias is None else bias
+            first = 0 if bias is None else 1
+            block = torch.full((dim, 1), 0.0 if bias is None else bias)
+            block[first:, 0] = l2 * (1 + growth * torch.arange(dim - first).sqrt())
             blocks.append(block * by_field.get(name, 1.0))
         self.register_buffer("factors", _block_diagonal(blocks), persistent=False)
 

@@ -43,6 +43,12 @@ def test_the_penalty_is_the_sum_of_its_formula():
     assert penalty(vectors, weights, by_lookup).item() == pytest.approx(float(expected))
 
 
+@pytest.mark.parametrize(("bias", "expected"), [(None, [2, 5, 2 + 3 * 2**0.5]), (9.0, [9, 2, 5])])
+def test_a_growing_penalty_rises_with_the_root_of_the_position(bias, expected):
+    penalty = L2Penalty(["a"], [3], l2=2.0, bias=bias, growth=1.5)
+    assert penalty.factors[:, 0].tolist() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_lookups_weigh_by_their_frequency_and_one_on_average(power):
     stats = FieldStats(name="f", num_embeddings=7, num_lookups=190, frequency_curve=CURVE)
@@ -164,6 +170,7 @@ def test_a_factor_for_a_field_that_does_not_exist_is_refused(tmp_path):
     [
         ({"l2": -1.0}, "l2=-1.0, expected 0 or more"),
         ({"l2_bias": -1.0}, "l2_bias=-1.0, expected 0 or more"),
+        ({"l2_growth": -1.0}, "l2_growth=-1.0, expected 0 or more"),
         ({"l2_power": 2.0}, r"l2_power=2.0, expected in \[0, 1\]"),
         ({"l2_fields": {"a": -1.0}}, "l2_fields={'a': -1.0}, expected factors of 0 or more"),
     ],
