@@ -1,7 +1,6 @@
 """Packed and hashed tables train as unpacked float64 ones do, on one rank and on two."""
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -15,15 +14,19 @@ from tests.service.train.packed_runs import load_all, make_packed_run, train_all
 from tests.service.train.unpacked import train_unpacked
 
 CASES = [
-    *product(("table_wise", "row_wise"), ("sgd", "adagrad"), ("sum", "mean")),
+    ("table_wise", "sgd", "sum"),
+    ("table_wise", "adagrad", "mean"),
+    ("row_wise", "sgd", "mean"),
+    ("row_wise", "adagrad", "sum"),
     ("data_parallel", "adagrad", "mean"),
+    ("data_parallel", "adam", "mean"),
     ("data_parallel", "amsgrad", "sum"),
     ("row_wise", "rowwise_adagrad", "sum"),  # which shares its state among packed rows
 ]
 TURNED = {"table_wise": "row_wise", "row_wise": "table_wise"}
-RATES = {"sgd": 10.0, "adagrad": 0.1, "amsgrad": 0.01, "rowwise_adagrad": 0.1}
+RATES = {"sgd": 10.0, "adagrad": 0.1, "adam": 0.01, "amsgrad": 0.01, "rowwise_adagrad": 0.1}
 """At which every table moves by far more than single precision errs."""
-COPIES = {"sgd": 1, "adagrad": 2, "amsgrad": 4, "rowwise_adagrad": 1}
+COPIES = {"sgd": 1, "adagrad": 2, "adam": 3, "amsgrad": 4, "rowwise_adagrad": 1}
 """Numbers that are kept for a weight, itself included."""
 FLOAT = 4
 
@@ -128,7 +131,7 @@ def test_a_checkpoint_of_packed_tables_loads_on_other_ranks_under_another_shardi
 
 def test_a_packed_run_resumes_from_the_middle_to_the_same_scores(config):
     config = replace(
-        variants(config, 1)[CASES.index(("row_wise", "adagrad", "mean"))],
+        variants(config, 1)[CASES.index(("table_wise", "adagrad", "mean"))],
         output=config.output / "resumed",
         max_steps=11,
         checkpoint_every=6,

@@ -93,6 +93,7 @@ def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float
     build = {
         "sgd": torch.optim.SGD,
         "adagrad": partial(torch.optim.Adagrad, eps=eps),
+        "adam": partial(torch.optim.Adam, eps=eps),
         "amsgrad": partial(torch.optim.Adam, eps=eps, amsgrad=True),
         "rowwise_adagrad": partial(SharedRowAdagrad, tables=list(plan.tables()), eps=eps),
     }[config.optimizer.sparse]
