@@ -39,7 +39,7 @@ from sharding.cluster import Cluster, local
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["group", "single", "mixed"]
+Kind = Literal["group", "single", "uneven", "mixed"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 HEADLINE: Final = "nanoseconds_per_id"
@@ -47,6 +47,7 @@ WIDTHS: Final = (4, 8, 16, 32, 64, 128)
 CHECK_SEEDS: Final = (1, 2, 3, 4, 5)
 """Groups of mixed tables to check with."""
 NUM_CHECK_TABLES: Final = 26
+_ABOUT: Final = "tables of width {}: forward, backward and row-wise Adagrad"
 NUM_BATCHES: Final = 8
 """Batches that are looked up in turn, so that a table in memory stays out of the cache."""
 MAX_CALLS: Final = 30
@@ -65,7 +66,7 @@ class Group:
     num_ids: int
     """Ids in every table."""
     kind: Kind
-    """Speeds are fitted to groups; single and mixed tables check them."""
+    """Speeds are fitted to groups; single, uneven and mixed tables check them."""
 
 
 def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
@@ -107,7 +108,7 @@ def _grid(mebibytes: Sequence[int]) -> Iterator[Group]:
             rows = max(1, (total << 20) // (count * (4 * width + 4)))
             yield Group(
                 name=f"{count} x {total / count:g} MiB, {num_ids:,} ids/width {width}",
-                about=f"tables of width {width}: forward, backward and row-wise Adagrad",
+                about=_ABOUT.format(width),
                 shapes=((rows, width),) * count,
                 num_ids=num_ids,
                 kind="single" if count == 1 else "group",
@@ -115,19 +116,28 @@ def _grid(mebibytes: Sequence[int]) -> Iterator[Group]:
 
 
 def _checks(mebibytes: Sequence[int]) -> Iterator[Group]:
-    """Groups like a click log's: rows over many orders of magnitude, any width."""
+    """Groups like a click log's: rows over many orders of magnitude; one width, or any."""
     largest_bytes = (max(mebibytes) << 20) // 4
     for seed in CHECK_SEEDS:
         random = np.random.default_rng(seed)
         widths = random.choice(WIDTHS, NUM_CHECK_TABLES)
-        most_rows = largest_bytes / (4 * widths + 4)
-        rows = most_rows ** random.uniform(0, 1, NUM_CHECK_TABLES)
+        rows = (largest_bytes / (4 * widths + 4)) ** random.uniform(0, 1, NUM_CHECK_TABLES)
         yield Group(
             name=f"{NUM_CHECK_TABLES} mixed, 4,096 ids/mixed {seed}",
             about=f"{NUM_CHECK_TABLES} tables of mixed rows and widths, not in the fit",
             shapes=tuple((int(n), int(d)) for n, d in zip(rows, widths, strict=True)),
             num_ids=4096,
             kind="mixed",
+        )
+    exponents = np.linspace(0, 1, NUM_CHECK_TABLES)
+    rows = (largest_bytes / (4 * max(WIDTHS) + 4)) ** exponents
+    for width in WIDTHS:
+        yield Group(
+            name=f"{NUM_CHECK_TABLES} uneven, 4,096 ids/width {width}",
+            about=_ABOUT.format(width),
+            shapes=tuple((int(n), width) for n in rows),
+            num_ids=4096,
+            kind="uneven",
         )
 
 

@@ -92,38 +92,6 @@ def test_shapes_of_shards_are_torchrecs(x: Table, cluster: Cluster, kind: Shardi
         assert [[s.first_row, s.first_column] for s in shards] == offsets
 
 
-def ten_terabytes() -> list[Table]:
-    """A thousand tables of 10 TB in all, from 3 MB to 96 GB, widths from 4 to 128."""
-    random = np.random.default_rng(0)
-    widths = random.choice([4, 8, 16, 32, 64, 128], 1000)
-    shares = 10 ** random.uniform(0, 4.5, 1000)
-    rows = 10e12 * shares / shares.sum() / (4 * widths + 4)
-    return [
-        table(f"t{i}", int(n), int(d)) for i, (n, d) in enumerate(zip(rows, widths, strict=True))
-    ]
-
-
-HUGE = replace(CLUSTERS["a100x8"](), num_ranks=1024)
-
-
-def test_ten_terabytes_on_1024_ranks_take_seconds() -> None:
-    start = perf_counter()
-    placement = place(ten_terabytes(), HUGE, ShardingConfig(), WORKLOAD)
-    figures = report(placement, HUGE, WORKLOAD)
-    assert perf_counter() - start < 20
-    assert figures.bytes == pytest.approx(10e12, rel=1e-3)
-    assert max(rank.bytes for rank in figures.ranks) <= HUGE.table_bytes("fused")
-
-
-def test_ten_terabytes_are_refused_in_seconds_with_what_would_do() -> None:
-    small = replace(HUGE, hbm_bytes=9 * GIB)
-    start = perf_counter()
-    with pytest.raises(PlanError, match="use 2,048 ranks on 256 host") as refusal:
-        place(ten_terabytes(), small, ShardingConfig(), WORKLOAD)
-    assert perf_counter() - start < 40
-    assert refusal.value.needed_bytes * 1024 * 0.85 >= 10e12
-
-
 def test_a_thousand_tables_on_64_ranks_take_seconds() -> None:
     cluster = replace(CLUSTERS["a100x8"](), num_ranks=64)
     start = perf_counter()
