@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from models.sizing import (
     SizingScheme,
+    Spectral,
     Uniform,
+    equipartition,
     fit,
     parse_budget,
     plan_bytes,
     size_in_blocks,
     uniform_bytes,
 )
-from models.sizing.base import MAX_WIDTH
+from models.sizing.base import MAX_WIDTH, ValuedScheme
 from models.sizing.rounding import width_grid
 from models.tables import WIDTH_STEP, FieldStats, PlanError, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
@@ -76,6 +78,8 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
     fields = _chosen(info.field_stats, request.fields, "--fields")
     cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
     counts = {stats.name: _lookups_per_id(folder, stats.name) for stats in cut}
+    if isinstance(request.scheme, Spectral) and not request.scheme.spectra:
+        request = replace(request, scheme=_measured(request, folder, fields, counts))
     plan, budget_bytes = size_fields(fields, request, counts)
     reference = hashlib.sha256((folder / DATASET_FILE).read_bytes()).hexdigest()
     return SizingFile(
@@ -91,6 +95,25 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         reasons=plan.reasons,
         totals=_totals(plan, fields, request, budget_bytes),
     )
+
+
+def _measured(
+    request: SizingRequest,
+    folder: Path,
+    fields: Sequence[FieldStats],
+    counts: Mapping[str, NDArray[Any]],
+) -> Spectral:
+    """The spectral scheme of a request with the spectra of its warm-up run."""
+    from service.spectral import measured  # torch, which other schemes need not wait for
+
+    assert isinstance(request.scheme, Spectral)
+    offsets = {
+        stats.name: equipartition(counts[stats.name], min(request.blocks, stats.num_embeddings))
+        if stats.name in counts
+        else [0, stats.num_embeddings]
+        for stats in fields
+    }
+    return measured(request.scheme, folder, offsets)
 
 
 def size_fields(
@@ -112,6 +135,7 @@ def size_fields(
             grid=scheme.grid,
             optimizer=request.optimizer,
             out_dim=request.out_dim,
+            values=scheme.values(plan) if isinstance(scheme, ValuedScheme) else None,
         )
     except PlanError as error:
         raise _explained(error, request, fields) from error

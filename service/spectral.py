@@ -8,7 +8,7 @@ direction is worth from validation examples: see `models.sizing.spectral`.
 # Shapes:  B batch, D_f width of a field's vectors, U ids that the sample looks up
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, softplus
 
-from models.sizing.spectral import Floats, directions, second_moment, spectrum_of
+from models.sizing.spectral import Floats, Spectral, directions, second_moment, spectrum_of
 from models.tables import WIDTH_STEP, SizingPlan
 from service.data.batch import Batch
 from service.data.dataset import DatasetInfo, Split, read_dataset_info
 from service.data.loader import Loader
 from service.train.engine import build_task
 from service.train.task import TrainTask
-from service.warm_up import Vectors, WarmUp, lookups_per_id
+from service.warm_up import Vectors, WarmUp, lookups_per_id, run_cost
 
 SAMPLE_EXAMPLES: Final = 1 << 17
 """Examples of each split that are looked at, at most."""
@@ -42,6 +42,33 @@ class Run:
     field: str
     first_id: int
     end_id: int
+
+
+def measured(scheme: Spectral, data: Path, offsets: Mapping[str, Sequence[int]]) -> Spectral:
+    """The scheme with what its warm-up shows, and what that run took.
+
+    Args:
+        scheme: Names the run.
+        data: The dataset to size.
+        offsets: Of every field the ids at which its tables start, and the number of ids.
+
+    Raises:
+        FileNotFoundError: If there is no such run, or it has not ended.
+        ValueError: If the scheme names none, or run and dataset do not fit each other.
+    """
+    if not scheme.warm_up:
+        raise ValueError(
+            "scheme spectral measures the vectors of a short training, and warm_up names none; "
+            "train one: mixdim train PRESET --sizing UNIFORM, and size with --warm-up RUN"
+        )
+    folder = Path(scheme.warm_up)
+    cost = run_cost(folder)
+    return replace(
+        scheme,
+        warm_up_seconds=cost.seconds,
+        warm_up_examples=cost.examples,
+        spectra=measure_spectra(WarmUp(folder), data, runs_of(offsets)),
+    )
 
 
 def runs_of(offsets: Mapping[str, Sequence[int]]) -> list[Run]:

@@ -21,9 +21,10 @@ from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
 from models.sizing.fit import Fit, Solver, best_fit, fit
 from models.sizing.popularity import PopularityRule
+from models.sizing.spectral import Spectral
 from models.sizing.uniform import Uniform
 
-Sizing = Uniform | FastaiRule | PopularityRule
+Sizing = Uniform | FastaiRule | PopularityRule | Spectral
 
 SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
     {scheme.__dataclass_fields__["kind"].default: scheme for scheme in get_args(Sizing)}
@@ -39,6 +40,7 @@ __all__ = [
     "Sizing",
     "SizingScheme",
     "Solver",
+    "Spectral",
     "TableBytes",
     "Uniform",
     "Values",

@@ -13,13 +13,15 @@ every direction and make plain singular values useless for ids that are rare.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.sizing.base import MAX_WIDTH, multiples
-from models.tables import WIDTH_STEP, FieldStats, SizingPlan, check_fields
+from models.sizing.rounding import round_up
+from models.tables import FieldStats, SizingPlan, check_fields
 
 Floats = NDArray[np.float64]
 
@@ -41,12 +43,13 @@ class Spectral:
     """Share of what all tables save of the loss that is kept where no budget decides; in (0, 1]."""
 
     warm_up: str = ""
-    """Run folder that the spectra were measured on."""
+    """Run folder that the spectra are measured on."""
 
     warm_up_seconds: float = 0.0
     """What that run took, so that comparisons can count it."""
 
     warm_up_examples: int = 0
+    """Examples it was trained on."""
 
     spectra: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Loss that every direction of a field's vectors saves, in the order in which they are kept."""
@@ -63,8 +66,15 @@ class Spectral:
 
     @property
     def grid(self) -> Sequence[int]:
-        """Every multiple of 4."""
-        return multiples(WIDTH_STEP, MAX_WIDTH)
+        """Every width that kernels take."""
+        return multiples(1, MAX_WIDTH)
+
+    def values(self, plan: SizingPlan) -> dict[str, dict[int, float]]:
+        """By table name, the loss that every width saves; no wider than the warm-up was."""
+        return {
+            table.name: _worth(kept_energy(self.spectra[table.name]), self.grid)
+            for table in plan.tables()
+        }
 
     def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
         """Size every field by the narrowest width that loses no more than its share.
@@ -82,7 +92,7 @@ class Spectral:
         total = float(sum(energy[-1] for energy in kept.values()))
         slack = (1 - self.energy) * total / len(fields)
         ranks = {name: effective_rank(energy, slack) for name, energy in kept.items()}
-        dims = {name: -(-max(rank, 1) // WIDTH_STEP) * WIDTH_STEP for name, rank in ranks.items()}
+        dims = {name: round_up(rank) for name, rank in ranks.items()}
         return SizingPlan.one_block_each(
             fields,
             dims,
@@ -101,6 +111,16 @@ def kept_energy(spectrum: Sequence[float]) -> Floats:
 def effective_rank(kept: Floats, slack: float) -> int:
     """Narrowest width that loses no more than ``slack``; 0 where even nothing loses no more."""
     return int(np.argmax(kept >= kept[-1] - slack))
+
+
+def _worth(kept: Floats, grid: Sequence[int]) -> dict[int, float]:
+    """What the widths of a grid keep, up to the first that keeps every direction."""
+    last = len(kept) - 1
+    return {
+        width: float(kept[min(width, last)])
+        for before, width in pairwise((0, *grid))
+        if before < last
+    }
 
 
 def _reason(kept: Floats, rank: int, total: float) -> str:

@@ -30,7 +30,8 @@ class SizeCommand:
     """Dataset folder written by ``mixdim prepare``."""
 
     scheme: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(SIZING)}}}")] = "uniform"
-    """Which rule says how wide: all alike, by number of ids, or by popularity."""
+    """Which rule says how wide: all alike, by number of ids, by popularity, or by
+    what a short training has learned."""
 
     budget: str | None = None
     """Bytes of training that are never exceeded: 512MiB, 1000000, or 4x smaller than uniform."""
@@ -74,6 +75,12 @@ class SizeCommand:
     overrides: dict[str, int] | None = None
     """fastai: asked width of single fields, as in ``--overrides user 50 item 80``."""
 
+    warm_up: str | None = None
+    """spectral: run folder of a short uniform training of this dataset, which is measured."""
+
+    energy: float | None = None
+    """spectral: share of what tables save of the loss that is kept without a budget (0.99)."""
+
     json: bool = False
     """Print the sizing file instead of the table."""
 
@@ -99,7 +106,9 @@ class SizeCommand:
             name: getattr(self, name) for name in _SCHEME_FLAGS if getattr(self, name) is not None
         }
         if foreign := [name for name in given if name not in own]:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in own)
+            flags = ", ".join(
+                f"--{name.replace('_', '-')}" for name in own if name in _SCHEME_FLAGS
+            )
             raise ValueError(
                 f"--{foreign[0].replace('_', '-')} means nothing to the scheme {self.scheme!r}; "
                 f"its flags: {flags}"
@@ -107,7 +116,7 @@ class SizeCommand:
         return kind(**given)
 
 
-_SCHEME_FLAGS = ("dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides")
+_SCHEME_FLAGS = ("dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides", "warm_up", "energy")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -7,13 +7,11 @@ from hypothesis import given
 
 from models.sizing import SIZING, Sizing
 from models.tables import FieldStats
-from tests.models.sizing.examples import CRITEO_ROWS, FIELDS, fields_with
+from tests.models.sizing.examples import CRITEO_ROWS, FIELDS, SCHEMES, fields_with
 
 CRITEO_LIKE = fields_with(CRITEO_ROWS)
 
-each_scheme = pytest.mark.parametrize(
-    "scheme", [kind() for kind in SIZING.values()], ids=list(SIZING)
-)
+each_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=list(SIZING))
 
 
 @each_scheme
