@@ -21,6 +21,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
     SplitTableBatchedEmbeddingBagsCodegen,
 )
 
+from models.embeddings.packed import feature_names
 from models.sizing import Uniform
 from models.tables import FLOAT_BYTES, SizingPlan
 from service.bench import calibration
@@ -76,15 +77,15 @@ def bytes_per_example(info: DatasetInfo, plan: SizingPlan) -> float:
 
     A row of ``d`` is read in forward, and read and written in the update (``3 d``); its gradient is
     written and read (``2 d``), and so is one number of state (``2``). The block that an id goes to
-    is not known here: rows count by the share of ids in each block.
+    is not known here: it counts by its share of the ids. Packed rows count as they are stored.
     """
     poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}
-    rows = {name: sum(b.num_embeddings for b in blocks) for name, blocks in plan.fields.items()}
+    ids = {name: sum(block.num_ids for block in blocks) for name, blocks in plan.fields.items()}
     return sum(
         poolings[table.field]
-        * table.num_embeddings
-        / rows[table.field]
-        * (5 * table.embedding_dim + 2)
+        * table.num_ids
+        / ids[table.field]
+        * (5 * table.stored.embedding_dim + 2)
         * FLOAT_BYTES
         for table in plan.tables()
     )
@@ -102,11 +103,15 @@ def _run_kernel(
     config: LookupConfig, info: DatasetInfo, plan: SizingPlan, _repetition: int
 ) -> Figures:
     torch.set_num_threads(config.threads)
+    lists = [field.stats.name for field in info.fields if field.is_list]
+    stored = [table.stored for table in plan.tables()]
+    served = [index for index, t in enumerate(plan.tables()) for _ in feature_names(t, lists)]
     kernel = SplitTableBatchedEmbeddingBagsCodegen(
         [
             (t.num_embeddings, t.embedding_dim, EmbeddingLocation.HOST, ComputeDevice.CPU)
-            for t in plan.tables()
+            for t in stored
         ],
+        feature_table_map=served,
         optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
         learning_rate=0.05,
         device=torch.device("cpu"),
@@ -114,11 +119,13 @@ def _run_kernel(
     kernel.init_embedding_weights_uniform(-0.1, 0.1)
     loader = Loader(config.data, info, "train", plan, batch_size=config.batch_size, seed=0)
     features = [batch.features for batch in islice(loader.batches(), NUM_BATCHES)]
-    grads = [torch.randn(f.stride(), sum(plan.dims().values())) for f in features]
+    width = sum(stored[index].embedding_dim for index in served)
+    grads = [torch.randn(f.stride(), width) for f in features]
 
     def look_up(step: int) -> None:
         batch, grad = features[step % len(features)], grads[step % len(features)]
-        kernel(batch.values().long(), batch.offsets().long()).backward(grad)
+        offsets = batch.offsets()[: len(served) * batch.stride() + 1].long()  # without slots
+        kernel(batch.values()[: offsets[-1]].long(), offsets).backward(grad)
 
     seconds = _seconds(look_up, config.steps)
     num_examples = sum(features[step % len(features)].stride() for step in range(config.steps))

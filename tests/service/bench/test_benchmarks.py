@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.sizing import Uniform
-from models.tables import FieldStats, SizingPlan
+from models.tables import Block, FieldStats, SizingPlan
 from service.bench import loader, lookup, step
 from service.bench.harness import RaceConfig
 from service.bench.options import LoaderConfig, LookupConfig, StepConfig
@@ -21,6 +21,7 @@ from service.data.dataset import read_dataset_info
 from service.data.ingest.options import PrepareConfig
 from service.data.ingest.prepare import prepare
 from service.data.readers.synthetic import Synthetic
+from service.sizing import SizingFile, write_sizing
 
 ONCE = RaceConfig(repeats=1, quiet_seconds=0)
 
@@ -175,3 +176,26 @@ def test_contenders_have_names_of_their_own_and_peers_use_nothing_of_the_product
     assert len(set(names)) == len(names)
     peers = {"torch-stacked", "fbgemm-direct"}
     assert not any(entrant.keeps_memory for entrant in ENTRANTS if entrant.name in peers)
+
+
+def test_packed_and_hashed_tables_are_looked_up_as_they_are_stored(
+    data: Path, tmp_path: Path
+) -> None:
+    info = read_dataset_info(data)
+    fields = {
+        stats.name: (
+            Block(
+                num_embeddings=-(-stats.num_embeddings // 2),
+                hashed_ids=stats.num_embeddings // 2,
+                embedding_dim=1,
+                asked_dim=1.0,
+            ),
+        )
+        for stats in info.field_stats
+    }
+    sizing = SizingFile(format_version=1, fields=fields, out_dim=4)
+    write_sizing(sizing, tmp_path / "sizing.json")
+    config = LookupConfig(data=data, sizing=tmp_path / "sizing.json", batch_size=128, steps=2)
+    figures = lookup._run_kernel(config, info, sizing.plan, 0)
+    assert figures["examples_per_second"] > 0
+    assert lookup.bytes_per_example(info, sizing.plan) == pytest.approx(26 * (5 * 4 + 2) * 4)
