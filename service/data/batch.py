@@ -26,7 +26,7 @@ class Batch(Pipelineable):
     dense: Tensor
     """``(B, I)`` float32."""
     features: KeyedJaggedTensor
-    """One key a table of the sizing plan."""
+    """One key a table of the sizing plan, and the slots of packed tables."""
     labels: Tensor
     """``(B,)`` float32."""
     weights: Tensor

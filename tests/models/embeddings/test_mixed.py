@@ -1,6 +1,7 @@
 """`MixedEmbeddings` against a loop over ids in float64, and against the paper's worked example."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,16 @@ def test_identity_projections_keep_the_leading_axes():
 def test_bytes_are_those_of_tables_and_projections():
     plan = plan_of(8, wide=[(5, 8)], narrow=[(3, 4)])
     assert MixedEmbeddings(plan).num_bytes() == 4 * (5 * 8 + 3 * 4 + 4 * 8)
+
+
+def test_fields_that_are_joined_side_by_side_are_as_wide_as_their_tables():
+    plan = replace(plan_of(8, a=[(9, 1)], b=[(3, 8)], c=[(5, 2), (4, 4)]), join="concatenate")
+    embeddings = MixedEmbeddings(plan)
+    found = embeddings(features_of(plan, {"a": [[6]], "b": [[1]], "c": [[3]]}, {"a", "b", "c"}))
+    rows = weights_of(embeddings, plan)
+    narrow = rows["c/0"][3] @ projections_of(embeddings)["c/0"]
+    assert embeddings.field_dims == (1, 8, 4)
+    assert np.allclose(found[0].detach(), [*rows["a"][6], *rows["b"][1], *narrow])
 
 
 def test_packed_tables_allocate_four_floats_a_stored_row_and_nothing_else():

@@ -121,6 +121,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> Trained:
     for _ in range(STEPS):
         loss, _, _ = pipeline.progress(batches)
         losses.append(ranks.sums(float(loss))[0] / ranks.world_size)
+    assert len(pipeline._pipelined_modules) == 1  # ids are exchanged a step ahead
     checkpoints = Checkpoints(config.output / "checkpoints", ranks)
     checkpoints.save(engine.model, engine.optimizer, Progress(step=STEPS))
     held = ranks.gather(held_bytes(engine))
