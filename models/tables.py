@@ -100,7 +100,10 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """One block as TorchRec sees it: a named table that serves one feature of the same name."""
+    """One block as TorchRec sees it: a named table that serves one feature of the same name.
+
+    Packed tables of lists serve one feature a slot, see `models.embeddings.packed`.
+    """
 
     name: str
     """Table and feature name: the field's, or ``field/2`` for its third block."""
