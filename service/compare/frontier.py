@@ -1,7 +1,7 @@
 """Quality against bytes: records of runs become points with a mean and a spread."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final
 
@@ -16,9 +16,9 @@ LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "log_loss", "ne"})
 class Point:
     """One plan under one recipe, over its seeds."""
 
-    recipe: str
-    sizing: str
-    budget: str
+    recipe: str = ""
+    sizing: str = ""
+    budget: str = ""
     figures: Mapping[str, float]
     """The four figures of a plan; a mean where they depend on the seed."""
     widths: Mapping[str, Sequence[int]]
@@ -73,32 +73,35 @@ def frontier(
     for (recipe, sizing, budget), runs in done.items():
         if not runs:
             continue
-        metric = _metric(spec, runs)
-        base = done.get((recipe, spec.baseline, budget), {}) if budget else {}
-        points.append(
-            Point(
-                recipe=recipe,
-                sizing=sizing,
-                budget=budget,
-                figures=_means([run["bytes"] for run in runs.values()]),
-                widths=next(iter(runs.values()))["widths"],
-                scores=_summaries([run["test"] for run in runs.values()]),
-                metric=metric,
-                difference=None
-                if sizing == spec.baseline
-                else paired_difference(_scores(runs, metric), _scores(base, metric)),
-                slices=_slices([run.get("slices", {}) for run in runs.values()]),
-                seconds=fmean(run["seconds"] for run in runs.values()),
-                warm_up_seconds=fmean(
-                    sum(records[name]["seconds"] for name in run.get("needs", ()))
-                    for run in runs.values()
-                ),
-            )
-        )
+        has_rival = bool(budget) and sizing != spec.baseline
+        rival = done.get((recipe, spec.baseline, budget), {}) if has_rival else {}
+        point = _point(runs, rival, _metric(spec, runs), records)
+        points.append(replace(point, recipe=recipe, sizing=sizing, budget=budget))
     order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}
     return sorted(
         points,
         key=lambda p: (order.get(p.recipe, 0), order.get(p.sizing, 0), num_bytes(spec, p)),
+    )
+
+
+def _point(
+    runs: Mapping[int, Record],
+    rival: Mapping[int, Record],
+    metric: Metric,
+    records: Mapping[str, Record],
+) -> Point:
+    """What the seeds of one plan say, compared with those of the baseline."""
+    of_seeds = list(runs.values())
+    before = [sum(records[name]["seconds"] for name in run.get("needs", ())) for run in of_seeds]
+    return Point(
+        figures=_means([run["bytes"] for run in of_seeds]),
+        widths=of_seeds[0]["widths"],
+        scores=_summaries([run["test"] for run in of_seeds]),
+        metric=metric,
+        difference=paired_difference(_scores(runs, metric), _scores(rival, metric)),
+        slices=_slices([run.get("slices", {}) for run in of_seeds]),
+        seconds=fmean(run["seconds"] for run in of_seeds),
+        warm_up_seconds=fmean(before),
     )
 
 

@@ -5,11 +5,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from models.layers.linear import set_matmul
+from models.tables import SizingPlan
 from service.checkpoint import Checkpoints
-from service.data.dataset import Split, read_dataset_info
+from service.config import TrainConfig
+from service.data.dataset import DatasetInfo, Split, read_dataset_info
 from service.data.loader import Loader
-from service.distributed import joined_ranks
+from service.distributed import Ranks, joined_ranks
 from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import read_sizing
 from service.train.engine import build_engine
@@ -67,8 +71,7 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
         ValueError: If the dataset's fields are not the run's, the split is empty, or a slice's
             field is none that examples have one id of.
     """
-    folder = RunFolder(config.run)
-    trained = folder.read_config()
+    trained = RunFolder(config.run).read_config()
     data = config.data or trained.data
     info = read_dataset_info(data)
     sizing = read_sizing(config.run / SIZING_FILE)
@@ -77,17 +80,7 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
         check_slice(info, name)
     with joined_ranks(config.device) as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
-        # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do.
-        frozen = replace(trained.optimizer, sparse="sgd")
-        placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
-        engine = build_engine(placed_anew, info, sizing.plan, ranks)
-        checkpoints = Checkpoints(folder.checkpoints, ranks)
-        path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
-        if path is None:
-            raise FileNotFoundError(
-                f"{folder.checkpoints} holds no checkpoint; go on with `mixdim train --resume`"
-            )
-        checkpoints.load(engine.model, None, path)
+        model, checkpoint = _restored(config, trained, info, sizing.plan, ranks)
         loader = Loader(
             data,
             info,
@@ -97,7 +90,7 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
             rank=ranks.rank,
             world_size=ranks.world_size,
         )
-        predicted = predict(engine.model, loader, ranks)
+        predicted = predict(model, loader, ranks)
         scores, slices = ranks.from_first(
             lambda: (
                 score(predicted.predictions, predicted.labels, info.task),
@@ -105,9 +98,33 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
             )
         )
         return EvaluateResult(
-            checkpoint=path.name,
+            checkpoint=checkpoint,
             split=config.split,
             scores=asdict(scores),
             slices=slices,
             rank=ranks.rank,
         )
+
+
+def _restored(
+    config: EvaluateConfig,
+    trained: TrainConfig,
+    info: DatasetInfo,
+    plan: SizingPlan,
+    ranks: Ranks,
+) -> tuple[nn.Module, str]:
+    """The run's model with the weights of a checkpoint, and the checkpoint's name."""
+    # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do, and
+    # where the weights started from, which may be gone, does not matter.
+    frozen = replace(trained.optimizer, sparse="sgd")
+    here = replace(
+        trained, batch_size=config.batch_size, plan=None, warm_start=None, optimizer=frozen
+    )
+    engine = build_engine(here, info, plan, ranks)
+    folder = RunFolder(config.run).checkpoints
+    checkpoints = Checkpoints(folder, ranks)
+    path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
+    if path is None:
+        raise FileNotFoundError(f"{folder} holds no checkpoint; go on with `mixdim train --resume`")
+    checkpoints.load(engine.model, None, path)
+    return engine.model, path.name
