@@ -114,13 +114,10 @@ def _restored(
     ranks: Ranks,
 ) -> tuple[nn.Module, str]:
     """The run's model with the weights of a checkpoint, and the checkpoint's name."""
-    # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do, and
-    # where the weights started from, which may be gone, does not matter.
+    # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do.
     frozen = replace(trained.optimizer, sparse="sgd")
-    here = replace(
-        trained, batch_size=config.batch_size, plan=None, warm_start=None, optimizer=frozen
-    )
-    engine = build_engine(here, info, plan, ranks)
+    placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
+    engine = build_engine(placed_anew, info, plan, ranks)
     folder = RunFolder(config.run).checkpoints
     checkpoints = Checkpoints(folder, ranks)
     path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
