@@ -83,8 +83,11 @@ def find_cluster(name_or_path: str, num_ranks: int | None = None) -> Cluster:
         num_ranks: Ranks to use instead of the description's; ``local`` ranks share the memory.
 
     Raises:
-        ValueError: If there is neither such a name nor such a file, or the file is wrong.
+        ValueError: If there is neither such a name nor such a file, the file is wrong, or there are
+            to be no ranks.
     """
+    if num_ranks is not None and num_ranks < 1:
+        raise ValueError(f"--ranks {num_ranks}, expected at least 1; leave it out for all")
     if name_or_path == "local":
         return local(num_ranks or 1)
     if name_or_path in CLUSTERS:

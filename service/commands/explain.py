@@ -16,11 +16,11 @@ from models.sizing.budget import PlanBytes
 from models.tables import FieldStats
 from service.data.dataset import read_dataset_info
 from service.explain import Difference, FieldChange, TableLine, compare, explain
+from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, read_sharding
 from service.sizing import SizingFile, read_sizing, sizing_bytes
 from sharding.cluster import CLUSTERS
 from sharding.constraints import ShardingConfig
-from sharding.cost import Workload
 from sharding.placement import Placement
 from sharding.placing import place
 
@@ -62,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(ExplainCommand, args=list(argv), prog="mixdim explain")
     _check(command)
     sizing = read_sizing(command.sizing)
-    lines = explain(sizing, _stats(command, sizing), _placement(command, sizing))
+    stats = _stats(command, sizing)
+    lines = explain(sizing, stats, _placement(command, sizing, stats))
     difference = compare(sizing, read_sizing(command.other)) if command.other else None
     if command.json:
         sys.stdout.write(json.dumps(_as_json(sizing, lines, difference), indent=1) + "\n")
@@ -81,8 +82,6 @@ def main(argv: Sequence[str]) -> int:
 def _check(command: ExplainCommand) -> None:
     if command.sharding is not None and command.cluster is not None:
         raise ValueError("--sharding and --cluster both say where tables live; give one of them")
-    if command.ranks is not None and command.ranks < 1:
-        raise ValueError(f"--ranks {command.ranks}, expected at least 1; leave it out for all")
 
 
 def _stats(command: ExplainCommand, sizing: SizingFile) -> Sequence[FieldStats]:
@@ -93,13 +92,15 @@ def _stats(command: ExplainCommand, sizing: SizingFile) -> Sequence[FieldStats]:
     return info.field_stats
 
 
-def _placement(command: ExplainCommand, sizing: SizingFile) -> Placement | None:
+def _placement(
+    command: ExplainCommand, sizing: SizingFile, stats: Sequence[FieldStats]
+) -> Placement | None:
     if command.sharding is not None:
         return read_sharding(command.sharding)
     if command.cluster is None:
         return None
     cluster = find_cluster(command.cluster, command.ranks)
-    workload = Workload(batch_size=command.batch_size, optimizer=sizing.optimizer)
+    workload = workload_of(sizing, command.batch_size, stats)
     tables = [table.stored for table in sizing.plan.tables()]
     return place(tables, cluster, ShardingConfig(), workload)
 

@@ -11,14 +11,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from models.tables import SizingPlan, SparseOptimizer
+from models.tables import FieldStats, SparseOptimizer
 from service.commands.cluster_summary import summary_lines
 from service.data.dataset import read_dataset_info
+from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, write_sharding
 from service.sizing import read_sizing
 from sharding.cluster import CLUSTERS
 from sharding.constraints import Kernel, ShardingConfig, ShardingType
-from sharding.cost import Workload
 from sharding.placing import place
 from sharding.report import RankReport, TableReport, report
 from sharding.summary import sum_up
@@ -87,16 +87,13 @@ def main(argv: Sequence[str]) -> int:
     """Plan, write the file, and show bytes, traffic and time of every rank."""
     command = tyro.cli(PlanCommand, args=list(argv), prog="mixdim plan")
     sizing = read_sizing(command.sizing)
+    stats: Sequence[FieldStats] = ()
     if command.data is not None:
-        sizing.check_against(read_dataset_info(command.data))
-    if command.ranks is not None and command.ranks < 1:
-        raise ValueError(f"--ranks {command.ranks}, expected at least 1; leave it out for all")
+        info = read_dataset_info(command.data)
+        sizing.check_against(info)
+        stats = info.field_stats
     cluster = find_cluster(command.cluster, command.ranks)
-    workload = Workload(
-        batch_size=command.batch_size,
-        optimizer=command.optimizer or sizing.optimizer,
-        pooling_factors=_pooling_factors(sizing.plan, command.data),
-    )
+    workload = workload_of(sizing, command.batch_size, stats, command.optimizer)
     tables = [table.stored for table in sizing.plan.tables()]
     placement = place(tables, cluster, command.config(), workload)
     figures = report(placement, cluster, workload)
@@ -152,11 +149,3 @@ def ranks_table(ranks: Sequence[RankReport]) -> Table:
             f"{line.seconds_per_step * 1e3:.3f}",
         )
     return table
-
-
-def _pooling_factors(plan: SizingPlan, data: Path | None) -> dict[str, float]:
-    """Ids per example by table; the blocks of a field share its ids, which is an upper bound."""
-    if data is None:
-        return {}
-    factors = {stats.name: stats.pooling_factor for stats in read_dataset_info(data).field_stats}
-    return {table.name: factors.get(table.field, 1.0) for table in plan.tables()}

@@ -14,9 +14,13 @@ from rich.table import Table
 
 from models.sizing import SIZING, Sizing
 from models.tables import Block, SparseOptimizer
+from service.commands.cluster_summary import summary_lines
 from service.data.dataset import read_dataset_info
+from service.on_cluster import summarise_on
 from service.sizing import DEFAULT_BASE_DIM, SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
+from sharding.cluster import CLUSTERS
+from sharding.summary import PlanSummary
 
 PLAIN_WIDTH = 110
 """Columns of the table where stdout is a file or a pipe."""
@@ -50,6 +54,16 @@ class SizeCommand:
 
     fields: tuple[str, ...] = ()
     """Fields to size; all by default."""
+
+    cluster: Annotated[str | None, tyro.conf.arg(metavar=f"{{{','.join(CLUSTERS)}}}|FILE")] = None
+    """Plan the tables for this cluster, by name or by a TOML or JSON file; exit 3 if they do not
+    fit."""
+
+    batch_size: int = 4096
+    """Examples per rank and step, for that plan."""
+
+    ranks: int | None = None
+    """Ranks of that cluster to use; its own by default."""
 
     blocks: int = 1
     """Cut fields into this many runs of rows that are looked up equally often in total."""
@@ -123,6 +137,7 @@ def main(argv: Sequence[str]) -> int:
     """Size a dataset, write the file and explain every width."""
     command = tyro.cli(SizeCommand, args=list(argv), prog="mixdim size")
     sizing = size_dataset(command.data, command.request())
+    placed = _on_cluster(command, sizing)
     write_sizing(sizing, command.output)
     if command.json:
         sys.stdout.write(command.output.read_text())
@@ -134,8 +149,24 @@ def main(argv: Sequence[str]) -> int:
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(explain_table(sizing, coverage))
     console.print(_summary(sizing), highlight=False)
+    if placed is not None:
+        console.print(f"\non {command.cluster}\n{summary_lines(placed)}", highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
     return 0
+
+
+def _on_cluster(command: SizeCommand, sizing: SizingFile) -> PlanSummary | None:
+    if command.cluster is None:
+        if command.ranks is not None:
+            raise ValueError(f"--ranks {command.ranks} of no cluster; give --cluster as well")
+        return None
+    return summarise_on(
+        sizing,
+        command.cluster,
+        batch_size=command.batch_size,
+        num_ranks=command.ranks,
+        stats=read_dataset_info(command.data).field_stats,
+    )
 
 
 def explain_table(sizing: SizingFile, coverage: Mapping[str, float]) -> Table:
