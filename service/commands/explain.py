@@ -107,9 +107,10 @@ def _placement(
 
 def tables_table(lines: Sequence[TableLine]) -> Table:
     """One line a table; what is not known of any has no column."""
+    blocks = any(line.name != line.field for line in lines)
     optional = {
         "coverage": [_percent(line.coverage_ratio) for line in lines],
-        "lookups": [_percent(line.lookup_ratio) for line in lines],
+        "lookups": [_percent(line.lookup_ratio) for line in lines] if blocks else [],
         "placement": [line.placement or "" for line in lines],
     }
     shown = {title: cells for title, cells in optional.items() if any(cells)}
