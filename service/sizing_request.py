@@ -5,29 +5,31 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.sizing import (
     SizingScheme,
+    Solver,
     Spectral,
     Uniform,
     equipartition,
-    fit,
     parse_budget,
     plan_bytes,
     size_in_blocks,
-    uniform_bytes,
 )
-from models.sizing.base import MAX_WIDTH, ValuedScheme
-from models.sizing.rounding import width_grid
-from models.tables import WIDTH_STEP, FieldStats, PlanError, SizingPlan, SparseOptimizer
+from models.sizing.base import ValuedScheme
+from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
+from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
 from service.sizing import DEFAULT_BASE_DIM, FORMAT_VERSION, DatasetReference, SizingFile
+from service.sizing_budget import base_bytes, fit_budget
 
 logger = logging.getLogger(__name__)
+
+Rows = Literal["keep", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,22 @@ class SizingRequest:
     fields: tuple[str, ...] = ()
     """Fields to size, in the order of the dataset; all where empty."""
 
+    join: Join = "project"
+    """How the model brings fields together; where it concatenates, fields need no projections."""
+
+    solver: Solver = "exact"
+    """``exact`` for the best plan, ``scale`` for the paper's one factor, ``fill`` for that and what
+    rounding leaves over."""
+
+    rows: Rows = "keep"
+    """``keep`` all rows, or let the budget trade rows of rare ids for width: ``auto``."""
+
+    min_lookups: int = 0
+    """Ids that training looks up less often share one row; 0 for none."""
+
+    hash_tail: float = 0.0
+    """Rows that rare ids share, as a share of their number; 0 for one row."""
+
     blocks: int = 1
     """Runs of equal mass that a field is cut into, each with a width of its own."""
 
@@ -62,8 +80,27 @@ class SizingRequest:
         for name in ("base_dim", "out_dim"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value}, expected at least 1; try {DEFAULT_BASE_DIM}")
+        self._check_rows()
         if self.blocks < 1:
             raise ValueError(f"blocks={self.blocks}, expected at least 1; 1 is an ordinary table")
+
+    def _check_rows(self) -> None:
+        if self.min_lookups < 0:
+            raise ValueError(f"min_lookups={self.min_lookups}, expected 0 or more; try 10")
+        if not 0 <= self.hash_tail < 1:
+            raise ValueError(f"hash_tail={self.hash_tail}, expected in [0, 1); try 0.01")
+        if self.rows == "auto" and self.min_lookups:
+            raise ValueError(
+                f"min_lookups={self.min_lookups} decides which rows are kept, and so does "
+                f"rows='auto'; give one of them"
+            )
+        if self.rows == "auto" and self.budget is None:
+            raise ValueError("rows='auto' trades rows for width under a budget; give a budget")
+        if self.hash_tail and self.rows == "keep" and not self.min_lookups:
+            raise ValueError(
+                f"hash_tail={self.hash_tail} without a tail, for all rows are kept; give "
+                f"min_lookups or rows='auto' as well"
+            )
 
 
 def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
@@ -78,9 +115,23 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
     fields = _chosen(info.field_stats, request.fields, "--fields")
     cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
     counts = {stats.name: _lookups_per_id(folder, stats.name) for stats in cut}
+    every = counts
+    if request.min_lookups:
+        every = {stats.name: _lookups_per_id(folder, stats.name) for stats in fields}
     if isinstance(request.scheme, Spectral) and not request.scheme.spectra:
         request = replace(request, scheme=_measured(request, folder, fields, counts))
-    plan, budget_bytes = size_fields(fields, request, counts)
+    asked = plan_fields(fields, request, counts)
+    scheme = request.scheme
+    values = scheme.values(asked) if isinstance(scheme, ValuedScheme) else None
+    if request.min_lookups:
+        kept = {name: rows_above(each, request.min_lookups) for name, each in every.items()}
+        values = values and named_with_tails(asked, kept, values)
+        asked = share_rare_rows(asked, kept, request.hash_tail)
+    plan, budget_bytes, gap_ratio = _at_out_dim(asked, request), None, 0.0
+    if request.budget is not None:
+        budget_bytes = parse_budget(request.budget, base_bytes(fields, request))
+        fitted = fit_budget(asked, budget_bytes, fields, request, counts, values)
+        plan, gap_ratio = fitted.plan, fitted.gap_ratio
     reference = hashlib.sha256((folder / DATASET_FILE).read_bytes()).hexdigest()
     return SizingFile(
         format_version=FORMAT_VERSION,
@@ -91,9 +142,10 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         base_dim=request.base_dim,
         dataset=DatasetReference(source=info.source, sha256=reference),
         out_dim=plan.out_dim,
+        join=request.join,
         fields=plan.fields,
         reasons=plan.reasons,
-        totals=_totals(plan, fields, request, budget_bytes),
+        totals=_totals(plan, fields, request, budget_bytes, gap_ratio),
     )
 
 
@@ -116,58 +168,23 @@ def _measured(
     return measured(request.scheme, folder, offsets)
 
 
-def size_fields(
-    fields: Sequence[FieldStats],
-    request: SizingRequest,
-    counts: Mapping[str, NDArray[Any]] | None = None,
-) -> tuple[SizingPlan, int | None]:
-    """Plan for fields and the bytes of its budget; ``counts`` are of fields to cut into runs."""
+def plan_fields(
+    fields: Sequence[FieldStats], request: SizingRequest, counts: Mapping[str, NDArray[Any]]
+) -> SizingPlan:
+    """What the scheme of a request asks for; ``counts`` are of fields to cut into runs."""
     scheme = request.scheme
     plan = size_in_blocks(scheme, fields, counts, request.blocks) if counts else scheme(fields)
-    base_bytes = uniform_bytes(fields, request.base_dim, request.optimizer)
-    if request.budget is None:
-        return _at_out_dim(plan, request.out_dim), None
-    budget_bytes = parse_budget(request.budget, base_bytes)
-    try:
-        fitted = fit(
-            plan,
-            budget_bytes,
-            grid=scheme.grid,
-            optimizer=request.optimizer,
-            out_dim=request.out_dim,
-            values=scheme.values(plan) if isinstance(scheme, ValuedScheme) else None,
-        )
-    except PlanError as error:
-        raise _explained(error, request, fields) from error
-    return fitted, budget_bytes
+    return replace(plan, join=request.join)
 
 
-def _explained(error: PlanError, request: SizingRequest, fields: Sequence[FieldStats]) -> PlanError:
-    """Say in the words of an ``Nx`` budget what would be possible."""
-    if request.budget is None or not request.budget.strip().lower().endswith("x"):
-        return error
-    needed = error.needed_bytes
-    base = {
-        dim: uniform_bytes(fields, dim, request.optimizer)
-        for dim in (request.base_dim, *width_grid("mult4", 1, MAX_WIDTH))
-    }
-    most = base[request.base_dim] * 100 // needed / 100
-    enough = [dim for dim, size in base.items() if parse_budget(request.budget, size) >= needed]
-    hint = f", and {request.budget} from --base-dim {min(enough)} on" if enough else ""
-    return PlanError(
-        f"{error}; with {request.optimizer} at most {most}x smaller than uniform "
-        f"{request.base_dim} is possible{hint}",
-        needed_bytes=needed,
-    )
-
-
-def _at_out_dim(plan: SizingPlan, out_dim: int | None) -> SizingPlan:
+def _at_out_dim(plan: SizingPlan, request: SizingRequest) -> SizingPlan:
     """The plan with ``out_dim`` fixed: wider tables are cut back to it."""
+    out_dim, grid = request.out_dim, request.scheme.grid
     if out_dim is None or out_dim == plan.out_dim:
         return plan
-    widest = out_dim // WIDTH_STEP * WIDTH_STEP
-    if not widest:
-        raise ValueError(f"out_dim={out_dim}, expected at least {WIDTH_STEP}; try {WIDTH_STEP}")
+    if out_dim < grid[0]:
+        raise ValueError(f"out_dim={out_dim}, expected at least {grid[0]}; try {grid[0]}")
+    widest = max(width for width in grid if width <= out_dim)
     fields = {
         name: tuple(replace(b, embedding_dim=min(b.embedding_dim, widest)) for b in blocks)
         for name, blocks in plan.fields.items()
@@ -193,25 +210,28 @@ def _totals(
     fields: Sequence[FieldStats],
     request: SizingRequest,
     budget_bytes: int | None,
+    gap_ratio: float,
 ) -> dict[str, float]:
     """The four figures of a plan, and how they compare."""
     cost = plan_bytes(plan, request.optimizer)
-    base_bytes = uniform_bytes(fields, request.base_dim, request.optimizer)
+    uniform = base_bytes(fields, request)
     totals: dict[str, float] = {
         "embedding_params": cost.embedding_params,
         "projection_params": cost.projection_params,
         "training_bytes": cost.training_bytes,
         "serving_bytes": cost.serving_bytes,
-        "uniform_training_bytes": base_bytes,
-        "compression_ratio": base_bytes / cost.training_bytes,
+        "uniform_training_bytes": uniform,
+        "compression_ratio": uniform / cost.training_bytes,
     }
     if budget_bytes is not None:
         totals["budget_utilisation_ratio"] = cost.training_bytes / budget_bytes
-    if cost.training_bytes > base_bytes and budget_bytes is None:
+        if request.solver == "exact":
+            totals["solver_gap_ratio"] = gap_ratio
+    if cost.training_bytes > uniform and budget_bytes is None:
         logger.warning(
             "scheme %s takes %.3g times the bytes of uniform %d; give --budget to bound it",
             plan.scheme["kind"],
-            cost.training_bytes / base_bytes,
+            cost.training_bytes / uniform,
             request.base_dim,
         )
     return totals

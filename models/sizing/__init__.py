@@ -17,6 +17,7 @@ from models.sizing.budget import (
     table_bytes,
     uniform_bytes,
 )
+from models.sizing.by_hand import ByHand
 from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
 from models.sizing.fit import Fit, Solver, best_fit, fit
@@ -24,7 +25,7 @@ from models.sizing.popularity import PopularityRule
 from models.sizing.spectral import Spectral
 from models.sizing.uniform import Uniform
 
-Sizing = Uniform | FastaiRule | PopularityRule | Spectral
+Sizing = Uniform | FastaiRule | PopularityRule | ByHand | Spectral
 
 SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
     {scheme.__dataclass_fields__["kind"].default: scheme for scheme in get_args(Sizing)}
@@ -33,6 +34,7 @@ SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
 
 __all__ = [
     "SIZING",
+    "ByHand",
     "FastaiRule",
     "Fit",
     "PlanBytes",

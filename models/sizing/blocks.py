@@ -66,7 +66,11 @@ def cut(stats: FieldStats, counts: ArrayLike, num_blocks: int) -> list[FieldStat
             name=f"{stats.name}/{index}",
             num_embeddings=end - start,
             num_lookups=int(frequency[start:end].sum()),
-            frequency_curve=(),
+            frequency_curve=tuple(
+                (rank - start, lookups - int(frequency[:start].sum()))
+                for rank, lookups in stats.frequency_curve
+                if start < rank <= end
+            ),
         )
         for index, (start, end) in enumerate(pairwise(offsets))
     ]

@@ -73,8 +73,13 @@ class Problem:
 
     @property
     def is_concatenated(self) -> bool:
-        """Whether fields keep their own widths."""
+        """Whether blocks depend on the widest of their field, for they are projected to it."""
         return self.plan.join == "concatenate"
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether tables depend on the widest of all, for they are projected to it."""
+        return self.plan.join == "project"
 
     @cached_property
     def groups(self) -> list[list[list[int]]]:
@@ -84,12 +89,12 @@ class Problem:
     def scenarios(self) -> Iterator[Scenario]:
         """Every width that projections may have."""
         last = len(self.widths)
-        fixed = None if self.is_concatenated else self.out_dim
+        fixed = self.out_dim if self.is_projected else None
         if self.given is None and len({unit.block.asked_dim for unit in self.units}) == 1:
             # A uniform shape stays uniform, whatever rows are cut.
             each = [slice(last)] if self.is_shape else [slice(i, i + 1) for i in range(last)]
             yield from (Scenario(allowed=allowed, target=fixed) for allowed in each)
-        elif self.is_concatenated or fixed is not None:
+        elif not self.is_projected or fixed is not None:
             yield Scenario(allowed=slice(last), target=fixed)
         else:
             for index, width in enumerate(self.widths):
@@ -197,7 +202,8 @@ class Problem:
         narrow, as_wide = self.cost.of_tables(
             np.int64(choice.tail_rows), np.array([width, target], dtype=np.int64)
         )
-        narrow += self.cost.per_projection_weight * width * target
+        if self.plan.join != "pad" and width < target:
+            narrow += self.cost.per_projection_weight * width * target
         tail = replace(
             head,
             num_embeddings=choice.tail_rows,

@@ -15,7 +15,7 @@ from typing import Literal
 from models.sizing.budget import BYTE_COST, plan_bytes
 from models.sizing.exact import Best, Problem, Values, best_choice
 from models.sizing.rounding import Rounding
-from models.sizing.rows import RowChoice
+from models.sizing.rows import RowChoice, shared_note
 from models.sizing.solver import Tables, fill, trace, widths
 from models.sizing.units import joined, units_of
 from models.tables import Block, PlanError, SizingPlan, SparseOptimizer
@@ -83,6 +83,8 @@ def best_fit(
             f"raise out_dim to {grid[0]} or lower the scheme's min_dim"
         )
     cost = BYTE_COST[optimizer]
+    if plan.join == "pad":
+        cost = replace(cost, per_projection_weight=0)
     if solver == "exact":
         problem = Problem(
             plan=plan,
@@ -99,7 +101,7 @@ def best_fit(
         [block.num_embeddings for block in blocks],
         [block.asked_dim for block in blocks],
         grid=allowed,
-        cost=replace(cost, per_projection_weight=0) if plan.join == "concatenate" else cost,
+        cost=cost if plan.join == "project" else replace(cost, per_projection_weight=0),
         rounding=rounding,
         out_dim=out_dim,
     )
@@ -125,7 +127,8 @@ def fit(
 def _exact(problem: Problem, budget_bytes: int, optimizer: SparseOptimizer) -> Fit:
     best = best_choice(problem, budget_bytes)
     if isinstance(best, int):
-        raise PlanError(_infeasible(budget_bytes, best), needed_bytes=best)
+        keeps = all(len(unit.choices) == 1 for unit in problem.units)
+        raise PlanError(_infeasible(budget_bytes, best, keeps_rows=keeps), needed_bytes=best)
     plan = _with_choice(problem, best)
     if best.gap_ratio:
         logger.warning(
@@ -149,8 +152,9 @@ def _with_choice(problem: Problem, best: Best) -> SizingPlan:
         target = widest[unit.field] if problem.is_concatenated else out_dim
         blocks = problem.blocks(unit, width, unit.choices[way], target)
         fields[unit.field].extend(blocks)
-        if len(blocks) > 1:
-            rare[unit.field] = _shared(blocks[-1], unit.choices[way])
+        if len(blocks) > 1 and len(unit.choices) > 1:
+            tail, ratio = blocks[-1], unit.choices[way].lookup_ratio
+            rare[unit.field] = shared_note(tail.num_ids, tail.num_embeddings, 1 - ratio)
     reasons = {
         name: joined(
             plan.reasons.get(name, ""),
@@ -161,12 +165,6 @@ def _with_choice(problem: Problem, best: Best) -> SizingPlan:
     }
     shaped = {name: tuple(blocks) for name, blocks in fields.items()}
     return replace(plan, fields=shaped, out_dim=out_dim, reasons=reasons)
-
-
-def _shared(tail: Block, choice: RowChoice) -> str:
-    rows = "1 row" if tail.num_embeddings == 1 else f"{tail.num_embeddings:,} rows"
-    lookups = f", {1 - choice.lookup_ratio:.1%} of lookups," if choice.lookup_ratio < 1 else ""
-    return f"{tail.num_ids:,} rare ids{lookups} share {rows}"
 
 
 def _check_scalable(plan: SizingPlan, solver: Solver, *, has_values: bool, has_rows: bool) -> None:
@@ -188,7 +186,9 @@ def _scaled(plan: SizingPlan, budget_bytes: int, tables: Tables, *, filled: bool
     path = trace(tables)
     state = path.last_within(budget_bytes)
     if state is None:
-        raise PlanError(_infeasible(budget_bytes, path.cheapest()), needed_bytes=path.cheapest())
+        needed = path.cheapest()
+        message = _infeasible(budget_bytes, needed, keeps_rows=True)
+        raise PlanError(message, needed_bytes=needed)
     scaled = widths(tables, path.levels(state))
     final = fill(path, state, budget_bytes) if filled else scaled
     fields, reasons, position = {}, {}, 0
@@ -211,9 +211,9 @@ def _place(dims: Sequence[int], grid: Sequence[int], between: str) -> str:
     return "narrowest" if max(dims) == grid[0] else between
 
 
-def _infeasible(budget_bytes: int, needed_bytes: int) -> str:
+def _infeasible(budget_bytes: int, needed_bytes: int, *, keeps_rows: bool) -> str:
+    rows = "let rare ids share rows (--rows auto), " if keeps_rows else ""
     return (
         f"budget of {budget_bytes:,} bytes is too small: the smallest plan of this scheme trains "
-        f"in {needed_bytes:,} bytes; give --budget {needed_bytes}, keep fewer rows with --rows "
-        f"auto or `mixdim prepare --min-count`, or leave fields out"
+        f"in {needed_bytes:,} bytes; give --budget {needed_bytes}, {rows}or leave fields out"
     )

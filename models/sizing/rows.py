@@ -2,13 +2,16 @@
 
 # Legend: n rows of a table, R of them kept; the tail are the n - R ids that are looked up least.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from models.tables import Block, FieldStats
+from models.tables import Block, FieldStats, SizingPlan
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,3 +75,35 @@ def cut_tail(blocks: Sequence[Block], kept: int, hash_ratio: float = 0.0) -> tup
     last = heads[-1] if heads else blocks[0]
     tail = replace(last, num_embeddings=rows, hashed_ids=num_ids - kept - rows)
     return (*heads, tail)
+
+
+def share_rare_rows(
+    plan: SizingPlan, kept: Mapping[str, int], hash_ratio: float = 0.0
+) -> SizingPlan:
+    """The plan with a tail of shared rows where a field keeps fewer rows than it has ids."""
+    fields, reasons = dict(plan.fields), dict(plan.reasons)
+    for name, rows in kept.items():
+        fields[name] = cut_tail(plan.fields[name], rows, hash_ratio)
+        if fields[name] != plan.fields[name]:
+            tail = fields[name][-1]
+            note = shared_note(tail.num_ids, tail.num_embeddings)
+            reasons[name] = "; ".join(filter(None, (reasons.get(name, ""), note)))
+    return replace(plan, fields=fields, reasons=reasons)
+
+
+def shared_note(num_ids: int, rows: int, lookup_ratio: float = 0.0) -> str:
+    """What a tail is, in words; its share of the lookups where that is known."""
+    lookups = f" ({lookup_ratio:.1%} of lookups)" if lookup_ratio else ""
+    return f"{num_ids:,} rare ids{lookups} share {rows:,} row{'s' * (rows > 1)}"
+
+
+def named_with_tails(
+    plan: SizingPlan, kept: Mapping[str, int], by_table: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """What is known of a plan's tables, by the names they have once tails are cut off."""
+    renamed = {
+        name: f"{name}/0"
+        for name, blocks in plan.fields.items()
+        if len(blocks) == 1 and len(cut_tail(blocks, kept.get(name, blocks[0].num_ids))) > 1
+    }
+    return {renamed.get(name, name): entry for name, entry in by_table.items()}

@@ -2,23 +2,25 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from models.sizing import SIZING, Sizing
-from models.tables import Block, SparseOptimizer
+from models.networks import NETWORKS
+from models.sizing import SIZING, Sizing, Solver
+from models.sizing.rounding import Rounding
+from models.tables import Join, SparseOptimizer
 from service.commands.cluster_summary import summary_lines
+from service.commands.size_table import explain_table, summary
 from service.data.dataset import read_dataset_info
 from service.on_cluster import summarise_on
-from service.sizing import DEFAULT_BASE_DIM, SizingFile, sizing_bytes, write_sizing
-from service.sizing_request import SizingRequest, size_dataset
+from service.sizing import DEFAULT_BASE_DIM, SizingFile, write_sizing
+from service.sizing_request import Rows, SizingRequest, size_dataset
+from service.widths_file import parse_widths, read_widths
 from sharding.cluster import CLUSTERS
 from sharding.summary import PlanSummary
 
@@ -34,7 +36,7 @@ class SizeCommand:
     """Dataset folder written by ``mixdim prepare``."""
 
     scheme: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(SIZING)}}}")] = "uniform"
-    """Which rule says how wide: all alike, by number of ids, by popularity, or by
+    """Which rule says how wide: all alike, by number of ids, by popularity, by hand (file), or by
     what a short training has learned."""
 
     budget: str | None = None
@@ -45,6 +47,25 @@ class SizeCommand:
 
     optimizer: SparseOptimizer = "rowwise_adagrad"
     """Optimizer of the tables; its state counts."""
+
+    model: Annotated[str | None, tyro.conf.arg(metavar=f"{{{','.join(NETWORKS)}}}")] = None
+    """Model that is trained; those that concatenate fields need no projections."""
+
+    join: Join | None = None
+    """How that model brings fields together, instead of its own way; project by default."""
+
+    rows: Rows = "keep"
+    """Keep all rows, or trade rows of rare ids for width under the budget."""
+
+    min_lookups: int = 0
+    """Ids that training looks up less often than this share one row."""
+
+    hash_tail: float = 0.0
+    """Rows that rare ids share, as a share of their number, instead of one row."""
+
+    solver: Solver = "exact"
+    """The best plan within the budget, or the paper's path: one factor over all widths (scale),
+    and what rounding leaves over (fill)."""
 
     base_dim: int = DEFAULT_BASE_DIM
     """Width of the uniform model that plans are compared with."""
@@ -71,8 +92,18 @@ class SizeCommand:
     block_fields: tuple[str, ...] = ()
     """Fields to cut; all by default."""
 
+    rounding: Rounding | None = None
+    """Widths that tables can have: 1, 2 and multiples of 4, powers of two, or any; the last only
+    train with amsgrad, or with adam on CPUs (mult4)."""
+
     dim: int | None = None
-    """uniform: width of every table (16)."""
+    """uniform: width of every table (16). file: width of fields that are not named (16)."""
+
+    widths: tuple[str, ...] = ()
+    """file: widths, as in ``--widths user=16 item=8``."""
+
+    file: Path | None = None
+    """file: TOML or JSON with one width, or one list of [rows, width], for each field."""
 
     max_dim: int | None = None
     """popularity: width of the most popular field, and cap (64). fastai: cap (600)."""
@@ -84,7 +115,7 @@ class SizeCommand:
     """popularity: tables with fewer rows count as this many (1)."""
 
     min_dim: int | None = None
-    """popularity: narrowest width (4)."""
+    """popularity: narrowest width (1)."""
 
     overrides: dict[str, int] | None = None
     """fastai: asked width of single fields, as in ``--overrides user 50 item 80``."""
@@ -104,33 +135,49 @@ class SizeCommand:
         Raises:
             ValueError: If a flag belongs to another scheme.
         """
-        shared = {field.name for field in dataclasses.fields(SizingRequest)} - {"scheme"}
+        shared = {field.name for field in dataclasses.fields(SizingRequest)} - {"scheme", "join"}
         return SizingRequest(
-            scheme=self._scheme(), **{name: getattr(self, name) for name in shared}
+            scheme=self._scheme(),
+            join=self._join(),
+            **{name: getattr(self, name) for name in shared},
         )
 
+    def _join(self) -> Join:
+        if self.model is not None and self.model not in NETWORKS:
+            known = ", ".join(NETWORKS)
+            raise ValueError(f"--model {self.model!r} is not a model; models: {known}")
+        return self.join or (NETWORKS[self.model]().join if self.model else "project")
+
     def _scheme(self) -> Sizing:
-        if self.scheme not in SIZING:
-            raise ValueError(
-                f"--scheme {self.scheme!r} is not a scheme; schemes: {', '.join(SIZING)}"
-            )
-        kind = SIZING[self.scheme]
+        name = "file" if self.scheme == "uniform" and self._by_hand() else self.scheme
+        if name not in SIZING:
+            raise ValueError(f"--scheme {name!r} is not a scheme; schemes: {', '.join(SIZING)}")
+        kind = SIZING[name]
         own = [field.name for field in dataclasses.fields(kind) if field.name != "kind"]
-        given = {
-            name: getattr(self, name) for name in _SCHEME_FLAGS if getattr(self, name) is not None
+        given: dict[str, Any] = {
+            flag: getattr(self, flag) for flag in _SCHEME_FLAGS if getattr(self, flag) is not None
         }
-        if foreign := [name for name in given if name not in own]:
+        given |= {"widths": self._by_hand()} if self._by_hand() else {}
+        if foreign := [flag for flag in given if flag not in own]:
             flags = ", ".join(
-                f"--{name.replace('_', '-')}" for name in own if name in _SCHEME_FLAGS
+                f"--{flag.replace('_', '-')}" for flag in own if flag in (*_SCHEME_FLAGS, "widths")
             )
             raise ValueError(
-                f"--{foreign[0].replace('_', '-')} means nothing to the scheme {self.scheme!r}; "
+                f"--{foreign[0].replace('_', '-')} means nothing to the scheme {name!r}; "
                 f"its flags: {flags}"
             )
         return kind(**given)
 
+    def _by_hand(self) -> dict[str, Any]:
+        """Widths of the file, those of the command line above them."""
+        written = read_widths(self.file) if self.file is not None else {}
+        return {**written, **parse_widths(self.widths)}
 
-_SCHEME_FLAGS = ("dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides", "warm_up", "energy")
+
+_SCHEME_FLAGS = (
+    *("rounding", "dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides"),
+    *("warm_up", "energy"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -148,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(explain_table(sizing, coverage))
-    console.print(_summary(sizing), highlight=False)
+    console.print(summary(sizing), highlight=False)
     if placed is not None:
         console.print(f"\non {command.cluster}\n{summary_lines(placed)}", highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
@@ -167,47 +214,3 @@ def _on_cluster(command: SizeCommand, sizing: SizingFile) -> PlanSummary | None:
         num_ranks=command.ranks,
         stats=read_dataset_info(command.data).field_stats,
     )
-
-
-def explain_table(sizing: SizingFile, coverage: Mapping[str, float]) -> Table:
-    """One line a field: rows, coverage, asked and used width, bytes, and why."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("field", "ids", "coverage", "asked dim", "used dim", "bytes"):
-        table.add_column(title, justify="left" if title == "field" else "right", no_wrap=True)
-    table.add_column("why", overflow="fold")
-    cost = sizing_bytes(sizing).tables
-    for name, blocks in sizing.fields.items():
-        whole = sum(cost[part.name].total for part in sizing.plan.tables() if part.field == name)
-        table.add_row(
-            name,
-            f"{sum(block.num_embeddings for block in blocks):,}",
-            f"{coverage[name]:.1%}",
-            _widths(blocks, "asked_dim"),
-            _widths(blocks, "embedding_dim"),
-            f"{whole:,}",
-            sizing.reasons.get(name, ""),
-        )
-    return table
-
-
-def _widths(blocks: Sequence[Block], which: str) -> str:
-    """One width, or the widths of all runs from the most frequent to the least."""
-    return " ".join(f"{getattr(block, which):.3g}" for block in blocks)
-
-
-def _summary(sizing: SizingFile) -> str:
-    """The four figures, and how much of the budget they take."""
-    cost = sizing_bytes(sizing)
-    share = cost.training_bytes / sizing.totals["uniform_training_bytes"]
-    lines = [
-        f"out_dim              {sizing.out_dim:>16,}",
-        f"EP                   {cost.embedding_params:>16,}  parameters of the tables",
-        f"EP + projections     {cost.embedding_params + cost.projection_params:>16,}",
-        f"training bytes       {cost.training_bytes:>16,}  with the state of {sizing.optimizer}; "
-        f"{share:.1%} of uniform {sizing.base_dim}",
-        f"serving bytes        {cost.serving_bytes:>16,}  fp32",
-    ]
-    if sizing.budget_bytes is not None:
-        used = cost.training_bytes / sizing.budget_bytes
-        lines.append(f"budget               {sizing.budget_bytes:>16,}  {used:.2%} used")
-    return "\n".join(lines)

