@@ -78,14 +78,13 @@ def summarise(
 
 
 def compare(
-    candidates: Mapping[str, Sequence[Table]],
+    candidates: Mapping[str, tuple[Sequence[Table], Workload]],
     cluster: Cluster,
-    workload: Workload,
     config: ShardingConfig | None = None,
 ) -> dict[str, PlanSummary | Refusal]:
     """Several sizing plans on one cluster, each with its figures or why it cannot be."""
     found: dict[str, PlanSummary | Refusal] = {}
-    for name, tables in candidates.items():
+    for name, (tables, workload) in candidates.items():
         try:
             found[name] = summarise(tables, cluster, workload, config)
         except PlanError as error:

@@ -1,8 +1,9 @@
 """``mixdim plan --sizing F --cluster C --batch-size N``: where every table lives."""
 
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from models.tables import FieldStats, SparseOptimizer
-from service.commands.cluster_summary import summary_lines
+from models.tables import FieldStats, PlanError, SparseOptimizer
+from models.tables import Table as SizedTable
+from service.commands.cluster_summary import summary_lines, summary_table
 from service.data.dataset import read_dataset_info
 from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, write_sharding
 from service.sizing import read_sizing
 from sharding.cluster import CLUSTERS
 from sharding.constraints import Kernel, ShardingConfig, ShardingType
+from sharding.cost import Workload
 from sharding.placing import place
 from sharding.report import RankReport, TableReport, report
-from sharding.summary import sum_up
+from sharding.summary import Refusal, compare, sum_up
 
 PLAIN_WIDTH = 110
 """Columns of the tables where stdout is a file or a pipe."""
@@ -39,6 +42,9 @@ class PlanCommand:
 
     sizing: Path = Path("sizing.json")
     """Sizing plan written by ``mixdim size``."""
+
+    against: tuple[Path, ...] = ()
+    """More sizing plans: shows one line each, the first one's included, and writes nothing."""
 
     cluster: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(CLUSTERS)}}}|FILE")] = "local"
     """A cluster by name, or a TOML or JSON file that describes one."""
@@ -84,25 +90,20 @@ class PlanCommand:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plan, write the file, and show bytes, traffic and time of every rank."""
+    """Plan, write the file, and show bytes, traffic and time of every rank; or compare plans."""
     command = tyro.cli(PlanCommand, args=list(argv), prog="mixdim plan")
-    sizing = read_sizing(command.sizing)
-    stats: Sequence[FieldStats] = ()
-    if command.data is not None:
-        info = read_dataset_info(command.data)
-        sizing.check_against(info)
-        stats = info.field_stats
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    if command.against:
+        return _compare(command, console)
     cluster = find_cluster(command.cluster, command.ranks)
-    workload = workload_of(sizing, command.batch_size, stats, command.optimizer)
-    tables = [table.stored for table in sizing.plan.tables()]
-    placement = place(tables, cluster, command.config(), workload)
+    tables, workload = _read(command, command.sizing)
+    placement = place([table.stored for table in tables], cluster, command.config(), workload)
     figures = report(placement, cluster, workload)
     write_sharding(placement, command.output, figures)
     if command.json:
         sys.stdout.write(command.output.read_text())
         return 0
-    terminal = Console()
-    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(tables_table(figures.tables))
     console.print(ranks_table(figures.ranks[:MOST_RANKS_SHOWN]))
     if (more := len(figures.ranks) - MOST_RANKS_SHOWN) > 0:
@@ -110,6 +111,42 @@ def main(argv: Sequence[str]) -> int:
     summary = sum_up(figures, cluster, command.config())
     console.print(summary_lines(summary), highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
+    return 0
+
+
+def _read(command: PlanCommand, path: Path) -> tuple[list[SizedTable], Workload]:
+    """Tables of a sizing plan, and how they are used."""
+    sizing = read_sizing(path)
+    stats: Sequence[FieldStats] = ()
+    if command.data is not None:
+        info = read_dataset_info(command.data)
+        sizing.check_against(info)
+        stats = info.field_stats
+    workload = workload_of(sizing, command.batch_size, stats, command.optimizer)
+    return list(sizing.plan.tables()), workload
+
+
+def _compare(command: PlanCommand, console: Console) -> int:
+    """One line a sizing plan, and for those that do not fit what would do."""
+    cluster = find_cluster(command.cluster, command.ranks)
+    paths = (command.sizing, *command.against)
+    candidates = {str(path): _read(command, path) for path in paths}
+    found = compare(candidates, cluster, command.config())
+    if command.json:
+        described = {name: asdict(summary) for name, summary in found.items()}
+        sys.stdout.write(json.dumps(described, indent=1) + "\n")
+    else:
+        console.print(summary_table(found))
+        console.print(f"speeds: {cluster.source}", highlight=False)
+    refused = {name: each for name, each in found.items() if isinstance(each, Refusal)}
+    for name, refusal in refused.items():
+        sys.stderr.write(f"{name}: {refusal.message}\n")
+    if len(refused) == len(found):
+        raise PlanError(
+            f"none of {len(found):,} sizing plans fits on {command.cluster}; see above what each "
+            f"one needs",
+            needed_bytes=min(refusal.needed_bytes for refusal in refused.values()),
+        )
     return 0
 
 

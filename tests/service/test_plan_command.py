@@ -76,6 +76,45 @@ def test_a_prediction_says_where_its_speeds_are_from(
     assert "data sheet, not measured" in capsys.readouterr().out
 
 
+def other(sizing: Path, dim: int) -> str:
+    path = sizing.parent / f"uniform-{dim}.json"
+    fields = {
+        name: (Block(num_embeddings=rows, embedding_dim=dim, asked_dim=float(dim)),)
+        for name, (rows, _) in SHAPES.items()
+    }
+    write_sizing(SizingFile(format_version=1, fields=fields, out_dim=dim), path)
+    return str(path)
+
+
+def test_plans_side_by_side_have_a_line_each_and_write_nothing(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(sizing, "--against", other(sizing, 4), other(sizing, 64), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(name).name for name in found] == [
+        "sizing.json",
+        "uniform-4.json",
+        "uniform-64.json",
+    ]
+    rows = sum(rows for rows, _ in SHAPES.values())
+    assert [each["total_bytes"] for each in found.values()][1:] == [rows * 20, rows * 260]
+    assert not (sizing.parent / "sharding.json").exists()
+
+
+def test_a_plan_that_does_not_fit_is_shown_beside_those_that_do(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = sizing.parent / "small.toml"
+    cluster.write_text("num_ranks = 1\nddr_bytes = 4_000_000\n")
+    assert plan(sizing, "--cluster", str(cluster), "--against", other(sizing, 64)) == 0
+    shown = capsys.readouterr()
+    assert "needs 1" in shown.out
+    assert "uniform-64.json: table 'C1' needs 9.9 MiB" in shown.err
+    both = [other(sizing, 64), other(sizing, 128)]
+    arguments = ["plan", "--sizing", both[0], "--cluster", str(cluster), "--against", both[1]]
+    assert main(arguments) == EXIT_CANNOT_PLAN
+
+
 def test_packed_tables_are_planned_as_they_are_stored(tmp_path: Path) -> None:
     path = tmp_path / "packed.json"
     block = Block(num_embeddings=1001, embedding_dim=1, asked_dim=1.0)

@@ -36,7 +36,7 @@ def test_packed_tables_count_as_they_are_stored() -> None:
 def test_candidates_are_compared_with_those_that_cannot_fit_among_them() -> None:
     small = replace(CLUSTER, num_ranks=1, ddr_bytes=100_000)
     plans = {"narrow": [table("a", 1000, 8)], "wide": [table("a", 1000, 64)]}
-    found = compare(plans, small, WORKLOAD)
+    found = compare({name: (tables, WORKLOAD) for name, tables in plans.items()}, small)
     assert isinstance(found["narrow"], PlanSummary)
     refusal = found["wide"]
     assert isinstance(refusal, Refusal)
