@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 _STRICT = ConfigDict(extra="forbid")
 
+Widening = Literal["project", "pad"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DLRMNetwork:
     """Deep learning recommendation model: pairwise dots of all fields, then an MLP."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    join: ClassVar[Join] = "project"
 
     kind: Literal["dlrm"] = "dlrm"
 
@@ -33,6 +34,10 @@ class DLRMNetwork:
 
     top: tuple[int, ...] = (512, 256)
     """Hidden layers between the interactions and the logit."""
+
+    join: Widening = "project"
+    """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
+    with zeros, which costs no bytes."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
@@ -86,12 +91,15 @@ class DeepFMNetwork:
     """Factorization machine and MLP side by side, on the same embeddings."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    join: ClassVar[Join] = "project"
 
     kind: Literal["deepfm"] = "deepfm"
 
     hidden: tuple[int, ...] = (400, 400, 400)
     """Hidden layers of the deep part."""
+
+    join: Widening = "project"
+    """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
+    with zeros, which costs no bytes."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
@@ -105,9 +113,12 @@ class FMNetwork:
     """Factorization machine: a linear term and the dots of all pairs."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    join: ClassVar[Join] = "project"
 
     kind: Literal["fm"] = "fm"
+
+    join: Widening = "project"
+    """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
+    with zeros, which costs no bytes."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
@@ -159,12 +170,15 @@ class MFNetwork:
     """Matrix factorization of two fields."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    join: ClassVar[Join] = "project"
 
     kind: Literal["mf"] = "mf"
 
     biases: Literal["column", "direction", "none"] = "column"
     """The first element of each vector, a learned direction of it, or no biases at all."""
+
+    join: Widening = "pad"
+    """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
+    with zeros, which costs no bytes."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
@@ -178,7 +192,6 @@ class DotBiasNetwork:
     """fastai's EmbeddingDotBias of two fields: the first element of a vector is its bias."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    join: ClassVar[Join] = "project"
 
     kind: Literal["dotbias"] = "dotbias"
 
@@ -187,6 +200,10 @@ class DotBiasNetwork:
 
     def __post_init__(self) -> None:
         _check_range(self.y_range)
+
+    join: Widening = "pad"
+    """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
+    with zeros, which costs no bytes."""
 
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""

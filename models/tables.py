@@ -15,9 +15,10 @@ SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam", "amsgrad"
 """Optimizers of tables. FBGEMM applies them inside the backward pass, except for amsgrad anywhere
 and adam on CPUs: their tables are dense parameters, a copy on every rank."""
 
-Join = Literal["project", "concatenate"]
-"""How a model brings its fields together: all projected to one width, which interactions need, or
-side by side, each as wide as its table."""
+Join = Literal["project", "pad", "concatenate"]
+"""How a model brings its fields together. Interactions need them equally wide: narrow ones are
+projected by learned matrices, or padded with zeros, which costs no bytes and leaves the columns of
+all fields aligned. Other models take them side by side, each as wide as its table."""
 
 FLOAT_BYTES = 4
 WIDTH_STEP = 4
@@ -188,10 +189,15 @@ class SizingPlan:
                 first_id += block.num_ids
 
     def target_dim(self, table: Table) -> int:
-        """Width that a table's vectors have behind its projection."""
-        if self.join == "project":
+        """Width that a table's vectors have behind its projection or padding."""
+        if self.join != "concatenate":
             return self.out_dim
         return max(block.embedding_dim for block in self.fields[table.field])
+
+    def projected_dim(self, table: Table) -> int:
+        """Width of a table's projection; 0 where it has none."""
+        target = self.target_dim(table)
+        return 0 if self.join == "pad" or table.embedding_dim == target else target
 
     @classmethod
     def one_block_each(

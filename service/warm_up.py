@@ -242,6 +242,8 @@ class _IntoOne(DefaultLoadPlanner):
 
 def projection_slots(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
     """By name of a narrow table, which of the model's projections is its own, and which slot."""
+    if plan.join == "pad":
+        return {}
     tables = list(plan.tables())
     targets = {table.field: plan.target_dim(table) for table in tables}
     with torch.device("meta"):

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
@@ -23,13 +24,14 @@ Pooling = Literal["sum", "mean"]
 
 
 class MixedEmbeddings(FieldEmbeddings):
-    """An `EmbeddingBagCollection` followed by one bias-free projection per narrower table.
+    """An `EmbeddingBagCollection`, and one bias-free projection per narrower table behind it.
 
     Interaction layers (FM, DLRM, DCN) need all fields equally wide, yet TorchRec's ``SparseArch``
     takes the width of the *first* table for all of them. This module keeps every table at its own
     width and projects ``d -> D`` after the lookup, hence after the all-to-all once sharded: narrow
     tables also shrink the traffic between ranks. Tables that are already ``D`` wide pass through,
-    so a uniform plan pays nothing.
+    so a uniform plan pays nothing. A plan may pad with zeros instead of projecting: a narrow table
+    then has the first columns of what a wide one would have, and nothing is paid at all.
 
     A field of several blocks has one table and one feature a block; an id is in exactly one of
     them, the other bags are empty and sum to zero, and projections have no bias, so the sum over
@@ -72,7 +74,8 @@ class MixedEmbeddings(FieldEmbeddings):
             tables=[_bag_config(table, blocks_of[table.field], pooling) for table in tables],
             device=torch.device(device) if device is not None else None,
         )
-        self.unify = WidthUnifier(tables, self.field_dims, init=projection_init, pooling=pooling)
+        init = None if plan.join == "pad" else projection_init
+        self.unify = WidthUnifier(tables, self.field_dims, init=init, pooling=pooling)
 
     def forward(self, features: KeyedJaggedTensor) -> Tensor:
         """Look up, pool and project every field."""
@@ -89,7 +92,7 @@ class WidthUnifier(nn.Module):
     Args:
         tables: The tables in the order of the fields; blocks of a field stand together.
         field_dims: ``D_f`` of every field.
-        init: How projections start.
+        init: How projections start; None to pad with zeros instead.
         pooling: The list-valued fields, and how each is pooled.
 
     Shape:
@@ -103,11 +106,12 @@ class WidthUnifier(nn.Module):
         tables: Sequence[Table],
         field_dims: Sequence[int],
         *,
-        init: ProjectionInit = "identity",
+        init: ProjectionInit | None = "identity",
         pooling: Mapping[str, Pooling] | None = None,
     ) -> None:
         super().__init__()
         pooling = pooling or {}
+        self.pads = init is None
         self.table_names = [table.name for table in tables]
         blocks_of = _by_field(tables)
         self.blocks_of_fields = [[table.name for table in blocks] for blocks in blocks_of.values()]
@@ -119,11 +123,10 @@ class WidthUnifier(nn.Module):
                 by_shape.setdefault(shape, []).append(table.name)
         self.narrow_tables = list(by_shape.items())
         self.projections = nn.ParameterList(
-            nn.Parameter(torch.empty(len(names), *shape))  # (n, d, D_f)
+            nn.Parameter(_projections(len(names), *shape, init))  # (n, d, D_f)
             for shape, names in self.narrow_tables
+            if init is not None
         )
-        for projection in self.projections:
-            _init_projections(projection, init)
         self._slot_features = {
             table: feature_names(table, pooling)
             for table in tables
@@ -147,9 +150,14 @@ class WidthUnifier(nn.Module):
         for table, names in self._slot_features.items():
             slots = [torch.split(vectors[name], table.embedding_dim, dim=1) for name in names]
             vectors[table.name] = _sum([parts[slot] for slot, parts in enumerate(slots)])
-        for (_, names), projections in zip(self.narrow_tables, self.projections, strict=True):
+        for index, ((width, target), names) in enumerate(self.narrow_tables):
             narrow = torch.stack([vectors[name] for name in names])  # (n, B, d)
-            vectors.update(zip(names, torch.bmm(narrow, projections), strict=True))
+            widened = (
+                pad(narrow, (0, target - width))
+                if self.pads
+                else torch.bmm(narrow, self.projections[index])
+            )
+            vectors.update(zip(names, widened, strict=True))
         fields = [_sum([vectors[name] for name in blocks]) for blocks in self.blocks_of_fields]
         for position, keys in self._means:
             lengths = features.lengths().view(-1, features.stride())[keys].sum(0)  # (B,)
@@ -199,9 +207,10 @@ def _bag_config(
     )
 
 
-def _init_projections(projections: Tensor, init: ProjectionInit) -> None:
-    """Fill ``(n, d, D)`` projections in place."""
-    for projection in projections.detach():
+def _projections(num_tables: int, width: int, target: int, init: ProjectionInit) -> Tensor:
+    """``(n, d, D)`` projections at their start."""
+    projections = torch.empty(num_tables, width, target)
+    for projection in projections:
         match init:
             case "identity":
                 nn.init.eye_(projection)
@@ -209,3 +218,4 @@ def _init_projections(projections: Tensor, init: ProjectionInit) -> None:
                 nn.init.orthogonal_(projection)
             case "xavier":
                 nn.init.xavier_uniform_(projection)
+    return projections

@@ -88,11 +88,11 @@ class PlanBytes:
     """By table name."""
 
 
-def table_bytes(table: Table, target_dim: int, optimizer: SparseOptimizer) -> TableBytes:
-    """Bytes that a table takes in training, projected to ``target_dim`` where it is narrower."""
+def table_bytes(table: Table, projected_dim: int, optimizer: SparseOptimizer) -> TableBytes:
+    """Bytes that a table takes in training; ``projected_dim`` is 0 where it has no projection."""
     cost, stored = BYTE_COST[optimizer], table.stored
     params = stored.num_embeddings * stored.embedding_dim
-    projection = 0 if table.embedding_dim == target_dim else table.embedding_dim * target_dim
+    projection = table.embedding_dim * projected_dim
     return TableBytes(
         weights=FLOAT_BYTES * params,
         optimizer_state=(cost.per_weight - FLOAT_BYTES) * params
@@ -105,7 +105,8 @@ def table_bytes(table: Table, target_dim: int, optimizer: SparseOptimizer) -> Ta
 def plan_bytes(plan: SizingPlan, optimizer: SparseOptimizer = "rowwise_adagrad") -> PlanBytes:
     """Bytes that training and serving a plan take, table by table."""
     tables = {
-        table.name: table_bytes(table, plan.target_dim(table), optimizer) for table in plan.tables()
+        table.name: table_bytes(table, plan.projected_dim(table), optimizer)
+        for table in plan.tables()
     }
     projections = sum(table.projection for table in tables.values())
     return PlanBytes(

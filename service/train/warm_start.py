@@ -5,8 +5,8 @@ width the one that is nearest to the wide one, id by id, each weighted by its lo
 SVD). Behind the projection the vectors are the warm-up's as nearly as ``k`` columns can hold them,
 so that its dense layers fit them and are copied too.
 
-Where the fields are to be narrower than the warm-up's *behind* the projection, they are first
-rotated: the two fields of a factorisation so that their dots are kept best, the fields of other
+Where the fields are to be narrower than the warm-up's *behind* the projection, or padded, they are
+first rotated: the two fields of a factorisation so that their dots are kept best, the fields of other
 interacting models by one rotation for all, those of concatenating models each by its own. No layer
 of the warm-up knows the rotated vectors; dense layers then start anew.
 """
@@ -154,7 +154,12 @@ class _Start:
         """Whether the warm-up's layers would see the vectors that they know."""
         before = {name: self.widths[name] for name in self.warm_up.plan.fields}
         is_alike = type(config.network) is type(self.warm_up.config.network)
-        return is_alike and list(before.items()) == list(self.targets.items())
+        return is_alike and not self._is_cut and list(before.items()) == list(self.targets.items())
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether narrow tables have the first columns of wide ones, so that order matters."""
+        return self.plan.join == "pad" and len(set(self.plan.dims().values())) > 1
 
     def bases(self) -> dict[str, Basis]:
         """Basis of every table."""
@@ -165,7 +170,9 @@ class _Start:
         }
         rotations = self._rotations({name: np.asarray(value) for name, value in whole.items()})
         return {
-            name: _basis(moments[name], rotations[table.field], table.embedding_dim)
+            name: _prefix(rotations[table.field], table.embedding_dim)
+            if self.plan.join == "pad" and rotations[table.field] is not None
+            else _basis(moments[name], rotations[table.field], table.embedding_dim)
             for name, table in self.tables.items()
         }
 
@@ -179,7 +186,7 @@ class _Start:
     def _rotations(self, moments: Mapping[str, Floats]) -> dict[str, Floats | None]:
         """Per field ``(D, T)``, the vectors it aims at; None where they are the warm-up's own."""
         narrow = [name for name, width in self.targets.items() if width < self.widths[name]]
-        if not narrow:
+        if not narrow and not self._is_cut:
             return dict.fromkeys(self.targets)
         if self.plan.join == "concatenate":
             return {
@@ -241,6 +248,12 @@ def _basis(moment: Floats, rotation: Floats | None, width: int) -> Basis:
         return Basis(turn, None)
     down, up = directions(turned)
     return Basis(turn @ down[:, :width], up[:width])
+
+
+def _prefix(rotation: Floats | None, width: int) -> Basis:
+    """Basis of a table that is padded: the strongest axes of the rotation that all share."""
+    assert rotation is not None
+    return Basis(rotation[:, :width], None)
 
 
 def _common(moments: Mapping[str, Floats], axes: int) -> dict[str, Floats]:

@@ -1,6 +1,7 @@
 """What every network promises, whatever its formula; a new one is tested the day it appears."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,19 +41,19 @@ def test_every_weight_of_every_network_gets_a_gradient(kind):
     assert still == []
 
 
-def test_the_choice_and_the_network_join_fields_the_same_way(kind):
-    model, _ = build(kind)
-    assert NETWORKS[kind].join == model.join
-
-
-def test_networks_that_concatenate_have_no_projections(kind):
-    model, _ = build(kind)
+@pytest.mark.parametrize("join", ["project", "pad"])
+def test_the_choice_and_the_network_join_fields_the_same_way(kind, join):
+    network = NETWORKS[kind]()
+    if network.join != "concatenate":
+        network = replace(network, join=join)
+    model = network.build(embeddings_of(PAIR, network.join), 5)
+    assert (network.join == "concatenate") == (model.join == "concatenate")
     has_projections = len(model.embeddings.unify.projections) > 0
-    assert has_projections == (model.join == "project")
+    assert has_projections == (network.join == "project")
 
 
 def test_networks_that_multiply_fields_refuse_unequal_widths(kind):
-    if NETWORKS[kind].join == "concatenate":
+    if NETWORKS[kind]().join == "concatenate":
         return
     widths = PAIR if kind in PAIRS_ONLY else WIDTHS
     with pytest.raises(ValueError, match=r"needs equally wide fields, .* \[4, 8\]; build them"):

@@ -13,6 +13,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.mixed import MixedEmbeddings, WidthUnifier
 from models.embeddings.packed import pack, unpack
+from models.sizing import plan_bytes
 from models.tables import Block, SizingPlan, Table
 from service.data.batch import Columns, FeatureBuilder, ListColumn
 from tests.oracles import mixed_vectors
@@ -210,3 +211,17 @@ def test_rows_beside_the_one_that_is_read_get_a_gradient_of_exactly_zero():
 def test_a_table_wider_than_the_model_is_refused():
     with pytest.raises(ValueError, match="embedding_dim=8 exceeds out_dim=4; raise out_dim to 8"):
         plan_of(4, f=[(2, 8)])
+
+
+def test_padding_puts_zeros_behind_the_narrow_rows_of_any_block():
+    plan = replace(plan_of(8, a=[(9, 1)], b=[(3, 8)], c=[(5, 2), (4, 4)]), join="pad")
+    embeddings = MixedEmbeddings(plan)
+    ids = {"a": [[8], [3]], "b": [[0], [2]], "c": [[4], [7]]}
+    found = stacked(embeddings, features_of(plan, ids, {"a", "b", "c"})).detach()
+    assert not list(embeddings.unify.parameters())
+    for table, example, position, id_ in (("a", 0, 0, 8), ("c/0", 0, 2, 4), ("c/1", 1, 2, 2)):
+        known = next(t for t in plan.tables() if t.name == table)
+        row = unpack(embeddings.tables.embedding_bags[table].weight.detach(), known)[id_]
+        expected = torch.cat([row, torch.zeros(8 - len(row))])
+        assert torch.equal(found[example, position], expected)
+    assert plan_bytes(plan, "sgd").training_bytes == embeddings.num_bytes()
