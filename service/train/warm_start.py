@@ -6,9 +6,9 @@ SVD). Behind the projection the vectors are the warm-up's as nearly as ``k`` col
 so that its dense layers fit them and are copied too.
 
 Where the fields are to be narrower than the warm-up's *behind* the projection, or padded, they are
-first rotated: the two fields of a factorisation so that their dots are kept best, the fields of other
-interacting models by one rotation for all, those of concatenating models each by its own. No layer
-of the warm-up knows the rotated vectors; dense layers then start anew.
+first rotated: the two fields of a factorisation so that their dots are kept best, the fields of
+other interacting models by one rotation for all, those of concatenating models each by its own. No
+layer of the warm-up knows the rotated vectors; dense layers then start anew.
 """
 
 # Shapes:  n ids, D width of the warm-up's vectors, T width behind the projection, k of a table
