@@ -89,19 +89,18 @@ class Ranks:
 def joined_ranks(device: str = "auto", *, timeout_seconds: float = 600) -> Iterator[Ranks]:
     """Join the ranks that torchrun, TorchX or `launch` started; alone where none did.
 
+    Inside of another ``joined_ranks`` the ranks stay joined, so that one set of processes can run
+    several trainings.
+
     Raises:
         ValueError: If a GPU is asked for and this rank has none.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     place = _device(device, local_rank)
     timeout = timedelta(seconds=timeout_seconds)
-    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=timeout)
-    else:
-        dist.init_process_group(
-            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout
-        )
+    has_joined = dist.is_initialized()
+    if not has_joined:
+        _join(place, timeout)
     try:
         yield Ranks(
             rank=dist.get_rank(),
@@ -112,7 +111,18 @@ def joined_ranks(device: str = "auto", *, timeout_seconds: float = 600) -> Itera
             control=dist.new_group(backend="gloo", timeout=timeout),
         )
     finally:
-        dist.destroy_process_group()
+        if not has_joined:
+            dist.destroy_process_group()
+
+
+def _join(place: torch.device, timeout: timedelta) -> None:
+    backend = "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo"
+    if "RANK" in os.environ:
+        dist.init_process_group(backend, timeout=timeout)
+    else:
+        dist.init_process_group(
+            backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout
+        )
 
 
 def _device(wanted: str, local_rank: int) -> torch.device:
