@@ -7,12 +7,21 @@ be read, and are not read back.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing import PlanBytes, plan_bytes
-from models.tables import PACKED_DIMS, WIDTH_STEP, Block, Join, SizingPlan, SparseOptimizer
+from models.tables import (
+    PACKED_DIMS,
+    WIDTH_STEP,
+    Block,
+    Join,
+    SizingPlan,
+    SparseOptimizer,
+    Table,
+    is_fused,
+)
 from service.data.dataset import DatasetInfo
 
 FORMAT_VERSION: Final = 1
@@ -133,7 +142,7 @@ def read_sizing(path: Path) -> SizingFile:
             f"run mixdim size again"
         )
     try:
-        _check_widths(sizing.plan)
+        check_trainable(sizing.plan, sizing.optimizer)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return sizing
@@ -147,14 +156,32 @@ def _first_fault(error: ValidationError) -> str:
     return f"{where}: {fault['msg']}{value}"
 
 
-def _check_widths(plan: SizingPlan) -> None:
-    for table in plan.tables():
-        if table.embedding_dim % WIDTH_STEP and table.embedding_dim not in PACKED_DIMS:
-            nearest = -(-table.embedding_dim // WIDTH_STEP) * WIDTH_STEP
-            raise ValueError(
-                f"table {table.name!r}: embedding_dim={table.embedding_dim}, expected 1, 2 or "
-                f"a multiple of {WIDTH_STEP} (FBGEMM kernels); try {nearest}"
-            )
+def check_trainable(
+    plan: SizingPlan, optimizer: SparseOptimizer, device: Literal["cpu", "cuda"] = "cpu"
+) -> None:
+    """Refuse widths that an optimizer's kernels do not take; dense tables may have any.
+
+    Raises:
+        ValueError: If the optimizer is fused and a width is neither 1, 2 nor a multiple of 4.
+    """
+    if is_fused(optimizer, device) and (odd := odd_table(plan)):
+        nearest = -(-odd.embedding_dim // WIDTH_STEP) * WIDTH_STEP
+        raise ValueError(
+            f"table {odd.name!r}: embedding_dim={odd.embedding_dim}, expected 1, 2 or a multiple "
+            f"of {WIDTH_STEP} (FBGEMM kernels); try {nearest}, or train with amsgrad"
+        )
+
+
+def odd_table(plan: SizingPlan) -> Table | None:
+    """A table whose width only dense kernels take; None where there is none."""
+    return next(
+        (
+            table
+            for table in plan.tables()
+            if table.embedding_dim % WIDTH_STEP and table.embedding_dim not in PACKED_DIMS
+        ),
+        None,
+    )
 
 
 def sizing_bytes(sizing: SizingFile) -> PlanBytes:

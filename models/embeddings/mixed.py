@@ -17,7 +17,7 @@ from models.embeddings.base import FieldEmbeddings
 from models.embeddings.packed import SlotSelector, feature_names, slotted
 from models.tables import SizingPlan, Table
 
-ProjectionInit = Literal["identity", "orthogonal", "xavier"]
+ProjectionInit = Literal["prefix", "orthogonal", "xavier", "identity"]
 """Start of a projection: the first ``d`` of ``D`` axes, a random rotation, or random weights."""
 
 Pooling = Literal["sum", "mean"]
@@ -60,7 +60,7 @@ class MixedEmbeddings(FieldEmbeddings):
         plan: SizingPlan,
         *,
         pooling: Mapping[str, Pooling] | None = None,
-        projection_init: ProjectionInit = "identity",
+        projection_init: ProjectionInit = "prefix",
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class WidthUnifier(nn.Module):
         tables: Sequence[Table],
         field_dims: Sequence[int],
         *,
-        init: ProjectionInit | None = "identity",
+        init: ProjectionInit | None = "prefix",
         pooling: Mapping[str, Pooling] | None = None,
     ) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ def _projections(num_tables: int, width: int, target: int, init: ProjectionInit)
     projections = torch.empty(num_tables, width, target)
     for projection in projections:
         match init:
-            case "identity":
+            case "prefix" | "identity":
                 nn.init.eye_(projection)
             case "orthogonal":
                 nn.init.orthogonal_(projection)

@@ -1,6 +1,7 @@
 """A sharded model with its optimizers and pipeline, built the same way on every rank."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torchrec.distributed import DistributedModelParallel
@@ -14,6 +15,7 @@ from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
 from service.sharding_file import read_sharding
+from service.sizing import check_trainable
 from service.train.initialise import initialise_tables
 from service.train.optimizers import build_optimizer, fuse_optimizer
 from service.train.penalty import L2Penalty
@@ -46,9 +48,11 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         ranks: The ranks that share the model.
 
     Raises:
-        ValueError: If the sharding leaves no place for the tables' optimizer.
+        ValueError: If the tables' optimizer does not take their widths or their sharding.
         PlanError: If the tables do not fit on the ranks.
     """
+    device: Literal["cpu", "cuda"] = "cuda" if ranks.device.type == "cuda" else "cpu"
+    check_trainable(plan, config.optimizer.sparse, device)
     torch.manual_seed(config.seed)
     task = build_task(config, info, plan, device=ranks.device, tables_on="meta")
     embeddings = task.network.embeddings

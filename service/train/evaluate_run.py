@@ -15,7 +15,7 @@ from service.data.dataset import DatasetInfo, Split, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
 from service.run_folder import SIZING_FILE, RunFolder
-from service.sizing import read_sizing
+from service.sizing import odd_table, read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import predict, score
 from service.train.slices import SliceScores, by_frequency, check_slice
@@ -114,8 +114,9 @@ def _restored(
     ranks: Ranks,
 ) -> tuple[nn.Module, str]:
     """The run's model with the weights of a checkpoint, and the checkpoint's name."""
-    # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do.
-    frozen = replace(trained.optimizer, sparse="sgd")
+    # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do that
+    # takes their widths.
+    frozen = replace(trained.optimizer, sparse="amsgrad" if odd_table(plan) else "sgd")
     placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
     engine = build_engine(placed_anew, info, plan, ranks)
     folder = RunFolder(config.run).checkpoints

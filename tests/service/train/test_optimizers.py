@@ -9,7 +9,7 @@ from models.tables import Block, SizingPlan
 from service.config import OptimizerConfig
 from service.distributed import launch
 from service.sharding_file import read_sharding
-from service.sizing import read_sizing
+from service.sizing import read_sizing, write_sizing
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
 from sharding.constraints import ShardingConfig
@@ -51,6 +51,20 @@ def test_dense_tables_may_have_any_width(width, tmp_path):
     start, found = launch(train_sharded, config, plan, STEPS, nproc=1, name="narrow")
     assert found[f"{TABLES}C4.weight"].shape == (500, width)
     assert_same_weights(found, train_plainly(config, plan, STEPS, start))
+
+
+def test_a_run_of_odd_widths_goes_from_file_to_scores(tmp_path):
+    config = make_run(tmp_path, optimizer=optimizer("amsgrad"), max_steps=5)
+    sizing = read_sizing(config.sizing)
+    odd = (Block(num_embeddings=500, embedding_dim=3, asked_dim=3),)
+    fields = {**sizing.fields, "C4": odd}
+    write_sizing(replace(sizing, fields=fields, optimizer="amsgrad"), config.sizing)
+    result = launch(train, config, nproc=1, name="odd")
+    again = launch(evaluate_run, EvaluateConfig(run=config.output), nproc=1, name="again")
+    assert again.scores == pytest.approx(result.scores, abs=1e-6)
+    fused = replace(config, output=tmp_path / "fused", optimizer=optimizer("sgd"))
+    with pytest.raises(ValueError, match="'C4': embedding_dim=3, expected 1, 2 or a multiple of 4"):
+        launch(train, fused, nproc=1, name="fused")
 
 
 def test_the_two_rules_differ(tmp_path):
