@@ -69,28 +69,40 @@ def test_in_order_it_gives_the_rows_of_the_parts(dataset):
         assert ids == {"C1": [row["C1"]], "C2": row["C2"], "C3": [row["C3"]]}
 
 
-def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(dataset):
-    loader = loader_of(dataset, seed=1)
+@pytest.mark.parametrize("whole_rows", [0, 1003])
+def test_an_epoch_holds_every_row_once_in_an_order_of_its_own(dataset, whole_rows):
+    loader = loader_of(dataset, seed=1, whole_rows=whole_rows)
     first, again, second = (repr_of(loader.batches(epoch)) for epoch in (0, 0, 1))
     assert first == again != second
     assert sorted(first) == sorted(second) == sorted(repr_of(loader_of(dataset).batches()))
 
 
 def test_epochs_differ_in_the_order_of_row_groups_too(dataset):
-    loader = loader_of(dataset, batch_size=64, seed=1)  # a row group is a batch
+    # A row group is a batch.
+    loader = loader_of(dataset, batch_size=64, seed=1, whole_rows=0)
     first, second = (repr_of([next(loader.batches(epoch))]) for epoch in (0, 1))
     assert not set(first) & set(second)
+
+
+def test_small_splits_are_mixed_across_row_groups_and_large_ones_are_not(dataset):
+    place = {row: index for index, row in enumerate(repr_of(loader_of(dataset).batches()))}
+    for whole_rows, least, most in ((0, 1, 2), (1003, 10, 16)):
+        loader = loader_of(dataset, batch_size=64, seed=1, whole_rows=whole_rows)
+        batch = repr_of([next(loader.batches())])
+        assert least <= len({place[row] // 64 for row in batch}) <= most
 
 
 def repr_of(batches):
     return [repr(row) for row in rows_of(batches)]
 
 
+@pytest.mark.parametrize("whole_rows", [0, 1003])
 @pytest.mark.parametrize("world_size", [2, 3, 7])
-def test_global_batches_do_not_depend_on_the_number_of_ranks(dataset, world_size):
-    one = loader_of(dataset, batch_size=21 * world_size, seed=5)
+def test_global_batches_do_not_depend_on_the_number_of_ranks(dataset, world_size, whole_rows):
+    order = {"seed": 5, "whole_rows": whole_rows}
+    one = loader_of(dataset, batch_size=21 * world_size, **order)
     ranks = [
-        loader_of(dataset, batch_size=21, rank=rank, world_size=world_size, seed=5)
+        loader_of(dataset, batch_size=21, rank=rank, world_size=world_size, **order)
         for rank in range(world_size)
     ]
     assert {len(loader) for loader in ranks} == {len(one)}
@@ -112,8 +124,9 @@ def test_weights_sum_to_one_over_the_mean_of_the_ranks(dataset):
         assert len({len(share.labels) for share in shares}) == 1
 
 
-def test_reading_goes_on_at_any_batch(dataset):
-    loader = loader_of(dataset, seed=2)
+@pytest.mark.parametrize("whole_rows", [0, 1003])
+def test_reading_goes_on_at_any_batch(dataset, whole_rows):
+    loader = loader_of(dataset, seed=2, whole_rows=whole_rows)
     assert repr_of(loader.batches(1))[5 * 64 :] == repr_of(loader.batches(1, first_batch=5))
 
 
