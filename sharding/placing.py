@@ -94,7 +94,9 @@ def _refusal(packer: Packer, cluster: Cluster) -> PlanError:
 
 def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
     """What would do, the least trouble first."""
-    advice = [f"give every rank {format_bytes(enough_bytes)} ({enough_bytes:,} bytes)"]
+    rounded = format_bytes(enough_bytes)
+    exact = f"{enough_bytes:,} bytes"
+    advice = [f"give every rank {exact}" + (f" ({rounded})" if rounded != exact else "")]
     if num_ranks := _enough_ranks(packer, cluster):
         hosts = -(-num_ranks // cluster.ranks_per_host)
         advice.insert(0, f"use {num_ranks:,} ranks on {hosts:,} host(s)")
@@ -104,8 +106,8 @@ def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
         advice.insert(0, "allow row_wise sharding")
     if budget := _enough_budget(packer, cluster):
         advice.append(
-            f"size again with `mixdim size --budget {budget}` ({format_bytes(budget)}; tables "
-            f"of the same proportions fit then)"
+            f"size again with `mixdim size --budget {budget}` ({format_bytes(budget)}, at which "
+            f"tables of these proportions fit)"
         )
     return advice
 
