@@ -22,6 +22,8 @@ preset = "mf"
 epochs = 2
 batch_size = 128
 matmul = "mkl"
+optimizer.sparse = "adagrad"
+optimizer.schedule = "plateau"
 {recipe}
 [sizings.uniform]
 scheme = "uniform"

@@ -40,7 +40,7 @@ def test_what_decides_a_result_decides_the_hash_and_nothing_else(tmp_path):
     before = digests(spec)
     quiet = small_spec(tmp_path, recipe="log_every = 7\nmetrics_host = 'elsewhere'\n")
     assert digests(replace(quiet, output=tmp_path / "there", threads=2, parallel=1)) == before
-    faster = digests(small_spec(tmp_path, recipe="[recipes.mf.optimizer]\nsparse_lr = 0.3\n"))
+    faster = digests(small_spec(tmp_path, recipe="optimizer.sparse_lr = 0.3\n"))
     assert not set(faster.values()) & set(before.values())
     wider = digests(replace(spec, budgets=("uniform:16",)))
     assert not set(wider.values()) & set(before.values())

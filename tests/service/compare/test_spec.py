@@ -9,10 +9,11 @@ from tests.service.compare.specs import small_spec, write_spec
 
 
 def test_a_recipe_is_its_preset_with_overrides_at_any_depth(tmp_path):
-    recipe = "shuffle = false\n[recipes.mf.optimizer]\nsparse_lr = 0.25\n"
+    recipe = "shuffle = false\noptimizer.sparse_lr = 0.25\n"
     config = recipe_of(small_spec(tmp_path, recipe=recipe), "mf")
     assert (config.epochs, config.shuffle, config.optimizer.sparse_lr) == (2, False, 0.25)
-    assert config.optimizer.sparse == PRESETS["mf"]().optimizer.sparse
+    assert config.optimizer.sparse == "adagrad"
+    assert config.optimizer.dense_lr == PRESETS["mf"]().optimizer.dense_lr
     assert config.patience == PRESETS["mf"]().patience
 
 
@@ -62,8 +63,8 @@ def test_the_place_of_a_fault_is_named(line, tmp_path):
 
 REFUSED_RECIPES = {
     "epohcs = 3": r"recipes.mf.epohcs: there is no such key",
-    "[recipes.mf.optimizer]\nsparse_lrr = 1.0": r"mf.optimizer.sparse_lrr: there is no such key",
-    "[recipes.mf.optimizer]\nsparse_lr = -1.0": r"recipes.mf.optimizer: .*sparse_lr=-1.0",
+    "optimizer.sparse_lrr = 1.0": r"mf.optimizer.sparse_lrr: there is no such key",
+    "optimizer.sparse_lr = -1.0": r"recipes.mf.optimizer: .*sparse_lr=-1.0",
     "seed = 3": r"recipes.mf.seed is given, but compare sets seed itself",
     '[recipes.b]\npreset = "mff"': r"recipes.b.preset='mff', expected one of dlrm",
 }
