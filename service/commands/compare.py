@@ -1,5 +1,6 @@
 """``mixdim compare SPEC.toml``: quality against bytes, over sizings, budgets and seeds."""
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import tyro
 from rich.console import Console
@@ -21,7 +23,9 @@ from service.compare.runner import read_grid, to_do, train_missing
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
 
-EXIT_SOME_FAILED = 1
+EXIT_SOME_FAILED: Final = 1
+TALK_OF_SIZING: Final = ("service.sizing_request", "service.sizing_budget")
+"""They warn of plans that are large by themselves; here the bytes of all plans stand in a table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
         if (value := getattr(command, name)) is not None
     }
     spec = replace(read_spec(command.spec), **changes)
+    for name in TALK_OF_SIZING:
+        logging.getLogger(name).setLevel(logging.ERROR)
     if command.plot_only:
         return _draw(spec, as_json_too=command.json)
     grid = expand(spec)
