@@ -38,7 +38,7 @@ from models.sizing.relaxation import (
     relax,
 )
 
-MAX_STATES: Final = 100_000
+MAX_STATES: Final = 5_000
 """Longest list of partial choices; beyond it the least promising are dropped, and that is said."""
 SHORT_LIST: Final = 300
 MAX_DEPTH: Final = 8
@@ -124,22 +124,30 @@ def _search(
 def _split(
     choices: Choices, budget: int, relaxed: Relaxation, gap: float
 ) -> Iterator[tuple[Choices, Relaxation]]:
-    """The same problem with the class at which the budget breaks fixed to each of its options.
+    """The same problem with the group or class at which the budget breaks fixed, way by way.
 
-    Where that class is large, what its next step leaves over is most of the gap, and every part has
+    Where that one is large, what its next step leaves over is most of the gap, and every part has
     a price and hence a bound of its own.
     """
     within, beyond = relaxed.within, relaxed.beyond
-    broken = np.flatnonzero(within.options != beyond.options)
-    if not len(broken):
-        return
-    rise = choices.costs[broken, beyond.options[broken]]
-    row = broken[np.argmax(np.abs(rise - choices.costs[broken, within.options[broken]]))]
-    scores = choices.values[row] - relaxed.price * choices.costs[row]
-    for option in np.flatnonzero(scores > scores.max() - gap):
-        values = choices.values.copy()
-        values[row] = -np.inf
-        values[row, option] = choices.values[row, option]
+    switched = np.flatnonzero(within.chosen & ~beyond.chosen)
+    broken = np.flatnonzero(within.chosen[choices.modes] & (within.options != beyond.options))
+    parts: list[Floats] = []
+    if len(switched):
+        here = choices.groups[choices.modes] == choices.groups[switched[0]]
+        for mode in np.unique(choices.modes[here]):
+            others = here & (choices.modes != mode)
+            parts.append(np.where(others[:, None], -np.inf, choices.values))
+    elif len(broken):
+        rise = choices.costs[broken, beyond.options[broken]]
+        row = broken[np.argmax(np.abs(rise - choices.costs[broken, within.options[broken]]))]
+        scores = choices.values[row] - relaxed.price * choices.costs[row]
+        for option in np.flatnonzero(scores > scores.max() - gap):
+            values = choices.values.copy()
+            values[row] = -np.inf
+            values[row, option] = choices.values[row, option]
+            parts.append(values)
+    for values in parts:
         fixed = replace(choices, values=values)
         if (part := relax(fixed, budget, relaxed.price)) is not None:
             yield fixed, part

@@ -119,7 +119,9 @@ def test_values_of_widths_are_maximised_as_brute_force_does(seed: int) -> None:
     assert got == pytest.approx(max(v for cost, v in options if cost <= budget))
 
 
-@pytest.mark.parametrize("seed", range(600))
+@pytest.mark.parametrize(
+    "seed", [*range(40), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(40, 540))]
+)
 def test_a_plan_of_any_size_fits_its_budget_and_costs_what_it_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
     plan = random_plan(
@@ -172,7 +174,8 @@ def every_cut(
         for choice, width in itertools.product(rows[name], [1, 4, 8]):
             head = replace(block, num_embeddings=choice.num_embeddings, embedding_dim=width)
             weight = block.num_embeddings * block.asked_dim * choice.lookup_ratio
-            hashed = block.num_embeddings - choice.num_embeddings - choice.tail_rows
+            shared = choice.tail_rows
+            hashed = block.num_embeddings - choice.num_embeddings - shared
             tails = [
                 (
                     replace(
@@ -183,7 +186,7 @@ def every_cut(
                 if choice.tail_rows
             ]
             for tail in tails or [()]:
-                if tail and plan.join != "project" and tail[0].embedding_dim > width:
+                if tail and plan.join != "project" and tail[0].embedding_dim != width:
                     continue
                 parts.append(((head, *tail), weight * math.log(2 * width)))
         per_field.append(parts)
