@@ -1,0 +1,274 @@
+"""Clicks whose fields need a known number of dimensions, and what spectral sizing makes of them.
+
+``python -m tests.planted --seeds 5 --output docs/benchmarks/planted.json`` measures what
+docs/spectral.md says. The generator shares nothing with that of ``mixdim prepare synthetic``.
+"""
+
+# Shapes:  B examples, K latent dimensions, n ids of a field
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.networks import DeepFMNetwork
+from models.sizing import PopularityRule, SizingScheme, Spectral, Uniform, fit
+from models.sizing.rounding import round_up
+from models.tables import Block, FieldStats, SizingPlan
+from service.config import OptimizerConfig, TrainConfig
+from service.data.dataset import (
+    DatasetInfo,
+    FieldInfo,
+    Provenance,
+    Split,
+    SplitInfo,
+    write_dataset_info,
+)
+from service.sizing import SizingFile, sizing_bytes, write_sizing
+from service.sizing_request import SizingRequest, size_dataset
+from service.train.loop import train
+
+RANKS: Final = {"C1": 8, "C2": 8, "C3": 4, "C4": 4, "C5": 2, "C6": 2, "C7": 1, "C8": 1} | {
+    "C9": 0,
+    "C10": 0,
+}
+"""Dimensions that a field's vectors span; 0 for noise."""
+LARGE, SMALL = 800, 32
+ROWS: Final = {name: (LARGE, SMALL)[i % 2] for i, name in enumerate(RANKS)}
+LATENT_DIM: Final = 16
+WARM_UP_DIM: Final = 16
+
+
+def write_planted(folder: Path, *, seed: int, num_train: int, held_ratio: float = 0.15) -> None:
+    """Write a dataset whose labels come from a factorisation machine of known ranks.
+
+    Ids are drawn by ``1 / rank`` and their vectors from a random subspace of the field's own.
+    """
+    rng = np.random.default_rng([seed, 4711])
+    sizes: dict[Split, int] = {"train": num_train}
+    sizes |= {"validation": int(held_ratio * num_train), "test": int(held_ratio * num_train)}
+    num_rows = sum(sizes.values())
+    total, squares = np.zeros((num_rows, LATENT_DIM)), np.zeros(num_rows)  # (B, K), (B,)
+    columns: dict[str, npt.NDArray[Any]] = {}
+    for name, rank in RANKS.items():
+        popularity = 1 / np.arange(1, ROWS[name] + 1)
+        ids = rng.choice(ROWS[name], size=num_rows, p=popularity / popularity.sum())
+        basis = np.linalg.qr(rng.normal(size=(LATENT_DIM, max(rank, 1))))[0]
+        vectors = rng.normal(size=(ROWS[name], max(rank, 1))) @ basis.T / np.sqrt(max(rank, 1))
+        columns[name] = _by_frequency(ids, num_train, ROWS[name])
+        if rank:
+            total += vectors[ids]
+            squares += np.square(vectors[ids]).sum(axis=1)
+    logits = np.square(total).sum(axis=1) - squares
+    logits = 2.5 * (logits - logits.mean()) / logits.std() - 1
+    columns["label"] = (rng.random(num_rows) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    _write(folder, columns, sizes)
+
+
+def _by_frequency(ids: npt.NDArray[Any], num_train: int, num_ids: int) -> npt.NDArray[Any]:
+    """Ids as ranks: 0 is the most frequent one of the training split."""
+    order = np.argsort(-np.bincount(ids[:num_train], minlength=num_ids), kind="stable")
+    rank = np.empty(num_ids, dtype=np.int32)
+    rank[order] = np.arange(num_ids)
+    return rank[ids]
+
+
+def _write(
+    folder: Path, columns: Mapping[str, npt.NDArray[Any]], sizes: Mapping[Split, int]
+) -> None:
+    splits: dict[Split, SplitInfo] = {}
+    start = 0
+    for split, num_rows in sizes.items():
+        part = {name: column[start : start + num_rows] for name, column in columns.items()}
+        path = f"{split}/part-00000.parquet"
+        (folder / split).mkdir(parents=True)
+        pq.write_table(
+            pa.table({"label": part.pop("label"), **part}),
+            folder / path,
+            row_group_size=8192,
+            compression="none",
+            use_dictionary=False,
+        )
+        mean = float(columns["label"][start : start + num_rows].mean())
+        splits[split] = SplitInfo(num_rows=num_rows, label_mean=mean, parts=(path,))
+        start += num_rows
+    (folder / "vocab").mkdir()
+    for name, num_ids in ROWS.items():
+        counts = np.bincount(columns[name][: sizes["train"]], minlength=num_ids)
+        pq.write_table(pa.table({"count": counts}), folder / "vocab" / f"{name}.parquet")
+    stats = [
+        FieldStats(name=name, num_embeddings=n, num_lookups=sizes["train"])
+        for name, n in ROWS.items()
+    ]
+    info = DatasetInfo(
+        source="synthetic",
+        task="click",
+        dense=(),
+        fields=tuple(
+            FieldInfo(stats=s, num_distinct=s.num_embeddings, missing_id=0, unknown_id=0)
+            for s in stats
+        ),
+        splits=splits,
+        num_rows=start,
+        num_rejects=0,
+        provenance=Provenance(mixdim_version="test", created="", files=(), options={}),
+    )
+    write_dataset_info(info, folder)
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Correlation of ranks, ties at their mean rank."""
+    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
+
+
+def _mean_ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+class Experiment:
+    """Runs on the planted data of one seed."""
+
+    def __init__(self, folder: Path, *, seed: int, num_train: int, epochs: int = 3) -> None:
+        self.folder, self.seed, self.epochs = folder, seed, epochs
+        write_planted(folder / "data", seed=seed, num_train=num_train)
+        self.warm_up = folder / "warm-up"
+        request = SizingRequest(scheme=Uniform(dim=WARM_UP_DIM))
+        self.auc_of_warm_up = self.run("warm-up", size_dataset(folder / "data", request))
+
+    def run(self, name: str, sizing: SizingFile, *, is_warm: bool = False) -> float:
+        """Train a plan; the test AUC of its best epoch."""
+        path = self.folder / f"{name}.json"
+        write_sizing(sizing, path)
+        config = TrainConfig(
+            data=self.folder / "data",
+            sizing=path,
+            output=self.folder / name,
+            network=DeepFMNetwork(hidden=(64,)),
+            optimizer=OptimizerConfig(sparse="adagrad"),
+            epochs=self.epochs,
+            patience=1,
+            batch_size=512,
+            seed=self.seed,
+            warm_start=self.warm_up if is_warm else None,
+            device="cpu",
+            matmul="mkl",
+            log_every=1000,
+            checkpoint_every=0,
+            keep_checkpoints=1,
+        )
+        return train(config).scores["auc"]
+
+    def size(self, scheme: SizingScheme, budget: int | None = None) -> SizingFile:
+        """The plan of a scheme, its fields as wide as the warm-up's behind the projections."""
+        request = SizingRequest(
+            scheme=scheme,
+            budget=None if budget is None else str(budget),
+            optimizer="adagrad",
+            out_dim=WARM_UP_DIM,
+        )
+        return size_dataset(self.folder / "data", request)
+
+
+def planted_plan(budget: int | None = None) -> SizingFile:
+    """The plan of someone who knows the ranks; under a budget they are its shape."""
+    fields = {
+        name: (Block(num_embeddings=ROWS[name], embedding_dim=round_up(rank), asked_dim=rank),)
+        for name, rank in RANKS.items()
+    }
+    plan = SizingPlan(fields=fields, out_dim=WARM_UP_DIM)
+    if budget is not None:
+        grid = Spectral().grid
+        plan = fit(plan, budget, grid=grid, optimizer="adagrad", out_dim=WARM_UP_DIM)
+    return SizingFile(
+        format_version=1, fields=plan.fields, out_dim=plan.out_dim, optimizer="adagrad"
+    )
+
+
+def measure(folder: Path, seed: int, num_train: int) -> dict[str, Any]:
+    """Ranks that are found, and AUC of plans at equal bytes, of one seed."""
+    experiment = Experiment(folder, seed=seed, num_train=num_train)
+    spectral = Spectral(warm_up=str(experiment.warm_up))
+    free = experiment.size(spectral)
+    found = {name: blocks[0].asked_dim for name, blocks in free.fields.items()}
+    planted_bytes = sizing_bytes(planted_plan()).training_bytes
+    plans = {
+        ("planted", "all"): planted_plan(),
+        ("planted", "half"): planted_plan(planted_bytes // 2),
+    }
+    for share, budget in (("all", planted_bytes), ("half", planted_bytes // 2)):
+        plans["spectral", share] = experiment.size(spectral, budget)
+        plans["popularity", share] = experiment.size(PopularityRule(), budget)
+        plans["uniform", share] = experiment.size(Uniform(), budget)
+    runs = [
+        {
+            "plan": name,
+            "bytes": share,
+            "training_bytes": sizing_bytes(plan).training_bytes,
+            "dims": plan.plan.dims(),
+            "auc": {
+                start: experiment.run(f"{name}-{share}-{start}", plan, is_warm=start == "warm")
+                for start in ("scratch", "warm")
+            },
+        }
+        for (name, share), plan in plans.items()
+    ]
+    return {
+        "seed": seed,
+        "effective_ranks": found,
+        "spearman": spearman(list(found.values()), list(RANKS.values())),
+        "auc_of_warm_up": experiment.auc_of_warm_up,
+        "runs": runs,
+    }
+
+
+def summary(seeds: Sequence[Mapping[str, Any]], num_train: int) -> dict[str, Any]:
+    """Means over seeds, and what every plan loses to the planted one, paired by seed."""
+    table = []
+    for index, run in enumerate(seeds[0]["runs"]):
+        planted = 0 if run["bytes"] == "all" else 1
+        row: dict[str, Any] = {"plan": run["plan"], "bytes": run["bytes"]}
+        for start in ("scratch", "warm"):
+            auc = [seed["runs"][index]["auc"][start] for seed in seeds]
+            best = [seed["runs"][planted]["auc"][start] for seed in seeds]
+            lost = [a - b for a, b in zip(best, auc, strict=True)]
+            row[start] = {
+                "auc": fmean(auc),
+                "lost_to_planted": fmean(lost),
+                "std_of_lost": stdev(lost) if len(lost) > 1 else 0.0,
+            }
+        table.append(row)
+    return {
+        "num_train": num_train,
+        "planted_ranks": RANKS,
+        "rows": ROWS,
+        "spearman": [seed["spearman"] for seed in seeds],
+        "auc_of_warm_up": fmean(seed["auc_of_warm_up"] for seed in seeds),
+        "plans": table,
+        "seeds": seeds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--train", type=int, default=100_000)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    seeds: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            seeds.append(measure(Path(folder), seed, options.train))
+        options.output.write_text(json.dumps(summary(seeds, options.train), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
