@@ -79,7 +79,7 @@ class TrainConfig:
     """Ranks to start on this machine; ignored under torchrun and TorchX, which start their own."""
 
     network: Annotated[Network, Field(discriminator="kind")] = field(default_factory=DLRMNetwork)
-    """Network behind the embeddings: dlrm, deepfm or mf, with its layer sizes."""
+    """Network behind the embeddings, with its layer sizes; the preset chooses which."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights move."""

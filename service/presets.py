@@ -81,8 +81,8 @@ def collabnn() -> TrainConfig:
 
 def _neural_ratings() -> TrainConfig:
     return TrainConfig(
-        optimizer=OptimizerConfig(sparse="adam", sparse_lr=2e-3, dense_lr=1e-3, schedule="cosine"),
-        l2=0.05,
+        optimizer=OptimizerConfig(sparse="adam", sparse_lr=5e-3, dense_lr=1e-3, schedule="cosine"),
+        l2=0.02,
         epochs=12,
         patience=12,
         batch_size=2048,
