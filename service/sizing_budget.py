@@ -53,6 +53,7 @@ def fit_budget(
             rows=_row_choices(asked, fields, request, counts) if request.rows == "auto" else None,
             solver=request.solver,
             rounding=getattr(scheme, "rounding", "mult4"),
+            capped=own > budget_bytes,
         )
     except PlanError as error:
         raise _explained(error, request, fields) from error

@@ -101,7 +101,7 @@ def size_in_blocks(
         for name, parts in runs.items()
     }
     reasons = {
-        name: f"{len(blocks[name])} runs of equal mass" if name in counts else flat.reasons[name]
+        name: f"{len(blocks[name]):,} runs of equal mass" if name in counts else flat.reasons[name]
         for name in runs
     }
     return replace(flat, fields=blocks, reasons=reasons)

@@ -19,11 +19,16 @@ from numpy.typing import NDArray
 
 from models.sizing.knapsack import solve
 from models.sizing.relaxation import Choices, Floats, Ints, Pick, relax
+from models.sizing.rounding import round_up
 from models.sizing.rows import RowChoice
 from models.sizing.solver import Cost
 from models.sizing.units import Unit, alone, ties
 from models.tables import Block, SizingPlan
 
+SHARED_DIM: Final = 2.0**-8
+"""Width that an id is counted with which shares its row with others: a row of its own, 1 wide, is
+worth as much as eight doublings of the width. A convention; it says how much lookups must be lost
+for a wider table, and without a choice of rows it changes nothing."""
 NUM_PROBES: Final = 6
 """Scenarios at which a price is sought that bounds the others."""
 PROOF: Final = 1e-11
@@ -65,6 +70,8 @@ class Problem:
     out_dim: int | None = None
     given: Values | None = None
     """What widths are worth; from the asked widths where None."""
+    capped: bool = False
+    """Whether no table may be wider than it asks for."""
 
     @cached_property
     def is_shape(self) -> bool:
@@ -121,8 +128,11 @@ class Problem:
                 max(choice.num_embeddings for choice in unit.choices) * unit.block.asked_dim
                 for unit in self.units
             ]
-            # Twice the width: a row of its own is worth something even where it is 1 wide.
-            worth = np.outer(weight, np.log(2 * np.asarray(self.widths)))
+            widths = np.asarray(self.widths)
+            worth = np.outer(weight, np.log(widths / SHARED_DIM))
+            if self.capped:
+                most = [max(round_up(unit.block.asked_dim), widths[0]) for unit in self.units]
+                worth[widths > np.asarray(most)[:, None]] = -math.inf
         else:
             given = [self.given[unit.name] for unit in self.units]
             worth = np.array([[of.get(w, -math.inf) for w in self.widths] for of in given])

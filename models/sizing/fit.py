@@ -14,9 +14,10 @@ from typing import Literal
 
 from models.sizing.budget import BYTE_COST, plan_bytes
 from models.sizing.exact import Best, Problem, Values, best_choice
-from models.sizing.rounding import Rounding
+from models.sizing.rounding import Rounding, round_up
 from models.sizing.rows import RowChoice, shared_note
-from models.sizing.solver import Tables, fill, trace, widths
+from models.sizing.serving import Serving
+from models.sizing.solver import Cost, Tables, fill, trace, widths
 from models.sizing.units import joined, units_of
 from models.tables import Block, PlanError, SizingPlan, SparseOptimizer
 
@@ -41,11 +42,13 @@ def best_fit(
     *,
     grid: Sequence[int],
     optimizer: SparseOptimizer = "rowwise_adagrad",
+    serving: Serving | None = None,
     out_dim: int | None = None,
     values: Values | None = None,
     rows: Mapping[str, Sequence[RowChoice]] | None = None,
     solver: Solver = "exact",
     rounding: Rounding = "mult4",
+    capped: bool = False,
 ) -> Fit:
     """Give every table the width, and where it has a choice the rows, that a budget pays for.
 
@@ -62,14 +65,17 @@ def best_fit(
         plan: What a scheme asks for; only the ratios of its asked widths count. A block of hashed
             ids behind another block of its field is that block's tail and follows its width, or
             is as wide as the model's fields where that is cheaper.
-        budget_bytes: Bytes of training that must not be exceeded.
+        budget_bytes: Bytes that must not be exceeded: of training, or of serving.
         grid: Widths that a table may have, ascending.
         optimizer: Optimizer whose state is counted.
+        serving: How tables are exported, where the budget is for serving; None for training.
         out_dim: Width after projection; the widest table's by default.
         values: What widths are worth, instead of the plan's shape.
         rows: By table name, how its tail may be cut off; other tables keep all rows.
         solver: Which way.
         rounding: How ``scale`` and ``fill`` round.
+        capped: Whether ``exact`` gives no table more than it asks for, so that what a large table
+            leaves over does not make a tiny one the widest of all.
 
     Raises:
         PlanError: If not even the smallest plan fits; it says how many bytes would do.
@@ -82,7 +88,10 @@ def best_fit(
             f"out_dim={out_dim} is narrower than the narrowest table, {grid[0]}; "
             f"raise out_dim to {grid[0]} or lower the scheme's min_dim"
         )
-    cost = BYTE_COST[optimizer]
+    if capped and values is None:
+        widest = round_up(max(b.asked_dim for blocks in plan.fields.values() for b in blocks))
+        allowed = [width for width in allowed if width <= widest] or allowed[:1]
+    cost: Cost = BYTE_COST[optimizer] if serving is None else serving.cost
     if plan.join == "pad":
         cost = replace(cost, per_projection_weight=0)
     if solver == "exact":
@@ -93,6 +102,7 @@ def best_fit(
             cost=cost,
             out_dim=out_dim,
             given=values,
+            capped=capped,
         )
         return _exact(problem, budget_bytes, optimizer)
     _check_scalable(plan, solver, has_values=values is not None, has_rows=bool(rows))

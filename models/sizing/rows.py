@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from models.tables import Block, FieldStats, SizingPlan
 
 Entry = TypeVar("Entry")
+
+SHORTEST_TAIL: Final = 16
+"""Ids that a tail has at least: fewer are not worth a table of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +51,7 @@ def row_choices(stats: FieldStats, hash_ratio: float = 0.0) -> list[RowChoice]:
             lookup_ratio=min(1.0, lookups / all_lookups),
         )
         for rank, lookups in stats.frequency_curve
-        if 1 <= rank < n - 1
+        if 1 <= rank <= n - SHORTEST_TAIL
     ]
     return [*choices, RowChoice(num_embeddings=n, tail_rows=0, lookup_ratio=1.0)]
 

@@ -46,7 +46,7 @@ def with_dims(plan: SizingPlan, dims: tuple[int, ...], out_dim: int | None) -> S
 def worth(plan: SizingPlan) -> float:
     """What the solver maximises, from the definition."""
     return math.fsum(
-        block.num_embeddings * block.asked_dim * math.log(2 * block.embedding_dim)
+        block.num_embeddings * block.asked_dim * math.log(256 * block.embedding_dim)
         for blocks in plan.fields.values()
         for block in blocks
     )
@@ -188,7 +188,7 @@ def every_cut(
             for tail in tails or [()]:
                 if tail and plan.join != "project" and tail[0].embedding_dim != width:
                     continue
-                parts.append(((head, *tail), weight * math.log(2 * width)))
+                parts.append(((head, *tail), weight * math.log(256 * width)))
         per_field.append(parts)
     for picked in itertools.product(*per_field):
         blocks = dict(zip(plan.fields, (part for part, _ in picked), strict=True))
@@ -208,5 +208,5 @@ def value_of(found: SizingPlan, plan: SizingPlan, rows: dict[str, list[RowChoice
         )
         block = plan.fields[name][0]
         weight = block.num_embeddings * block.asked_dim * ratio
-        total += weight * math.log(2 * blocks[0].embedding_dim)
+        total += weight * math.log(256 * blocks[0].embedding_dim)
     return total
