@@ -52,12 +52,12 @@ def _figure(spec: CompareSpec, recipe: str, points: Sequence[Point]) -> Figure:
     name = NAMES.get(metric, metric)
     better = "lower" if metric in LOWER_IS_BETTER else "higher"
     seeds = sorted({point.score.n for point in points})
-    count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    count = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    spread = "1 seed, no spread" if seeds == [1] else f"{count}, bars are 95 % t-intervals"
 
     upper = figure.add_axes((0.1, 1 - (UPPER_HEIGHT - 0.6) / height, 0.67, 3.6 / height))
     draw_frontier(upper, spec, points, styles)
-    bars = "bars are 95 % t-intervals of the mean"
-    dress(upper, f"{recipe}: quality against bytes", f"{count} seeds, {bars}; {better} is better")
+    dress(upper, f"{recipe}: quality against bytes", f"{spread}; {better} is better")
     upper.set_ylabel(f"test {name}", color=INK)
     if has_differences:
         lower = figure.add_axes((0.1, 0.4 / height, 0.67, 2.0 / height))
