@@ -82,15 +82,7 @@ def best_fit(
         ValueError: If ``out_dim`` is narrower than every allowed width, or the solver cannot do
             what is asked.
     """
-    allowed = [width for width in grid if out_dim is None or width <= out_dim]
-    if not allowed:
-        raise ValueError(
-            f"out_dim={out_dim} is narrower than the narrowest table, {grid[0]}; "
-            f"raise out_dim to {grid[0]} or lower the scheme's min_dim"
-        )
-    if capped and values is None:
-        widest = round_up(max(b.asked_dim for blocks in plan.fields.values() for b in blocks))
-        allowed = [width for width in allowed if width <= widest] or allowed[:1]
+    allowed = _allowed(plan, grid, out_dim, values, capped=capped)
     cost: Cost = BYTE_COST[optimizer] if serving is None else serving.cost
     if plan.join == "pad":
         cost = replace(cost, per_projection_weight=0)
@@ -117,6 +109,30 @@ def best_fit(
     )
     scaled = _scaled(plan, budget_bytes, tables, filled=solver == "fill")
     return Fit(plan=scaled, training_bytes=plan_bytes(scaled, optimizer).training_bytes)
+
+
+def _allowed(
+    plan: SizingPlan,
+    grid: Sequence[int],
+    out_dim: int | None,
+    values: Values | None,
+    *,
+    capped: bool,
+) -> list[int]:
+    """Widths of the grid that some table can have."""
+    allowed = [width for width in grid if out_dim is None or width <= out_dim]
+    if not allowed:
+        raise ValueError(
+            f"out_dim={out_dim} is narrower than the narrowest table, {grid[0]}; "
+            f"raise out_dim to {grid[0]} or lower the scheme's min_dim"
+        )
+    if values is not None:  # no table can be wider than what its values reach
+        known = {width for of_table in values.values() for width in of_table}
+        return [width for width in allowed if width in known] or allowed[:1]
+    if capped:
+        widest = round_up(max(b.asked_dim for blocks in plan.fields.values() for b in blocks))
+        return [width for width in allowed if width <= widest] or allowed[:1]
+    return allowed
 
 
 def fit(
@@ -224,6 +240,6 @@ def _place(dims: Sequence[int], grid: Sequence[int], between: str) -> str:
 def _infeasible(budget_bytes: int, needed_bytes: int, *, keeps_rows: bool) -> str:
     rows = "let rare ids share rows (--rows auto), " if keeps_rows else ""
     return (
-        f"budget of {budget_bytes:,} bytes is too small: the smallest plan of this scheme trains "
-        f"in {needed_bytes:,} bytes; give --budget {needed_bytes}, {rows}or leave fields out"
+        f"budget of {budget_bytes:,} bytes is too small: the smallest plan of this scheme takes "
+        f"{needed_bytes:,} bytes; give --budget {needed_bytes}, {rows}or leave fields out"
     )
