@@ -7,8 +7,9 @@ so that its dense layers fit them and are copied too.
 
 Where the fields are to be narrower than the warm-up's *behind* the projection, or padded, they are
 first rotated: the two fields of a factorisation so that their dots are kept best, the fields of
-other interacting models by one rotation for all, those of concatenating models each by its own. No
-layer of the warm-up knows the rotated vectors; dense layers then start anew.
+other interacting models by one rotation for all, those of concatenating models each by its own.
+Layers that read the fields side by side are folded with the rotations; where another layer depends
+on the width, all dense layers start anew.
 """
 
 # Shapes:  n ids, D width of the warm-up's vectors, T width behind the projection, k of a table
@@ -38,6 +39,7 @@ from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
 from service.run_folder import RunFolder
 from service.train.initialise import local_shards, table_name
+from service.train.warm_layers import Rotations, fitting_layers
 from service.warm_up import Vectors, WarmUp, lookups_per_id, projection_slots, run_cost
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def warm_start(
     ranks.from_first(lambda: _check(config))
     warm_up = WarmUp(config.warm_start)
     start = _Start(warm_up, config.data, info, plan)
-    bases = ranks.from_first(start.bases)
+    bases, rotations = ranks.from_first(start.bases)
     state = model.state_dict()
     for key, weight in state.items():
         table = start.tables.get(table_name(key))
@@ -91,14 +93,16 @@ def warm_start(
         up = bases[name].up
         assert up is not None  # narrow tables are those that have a projection
         state[f"network.embeddings.unify.projections.{index}"][slot].copy_(torch.from_numpy(up))
-    copied = _copy_layers(state, warm_up) if start.keeps_widths(config) else 0
+    layers = start.layers(config, state, rotations)
+    for name, layer in layers.items():
+        state[name].copy_(layer)
     if ranks.is_first:
         logger.info(
             "warm start from %s: %d tables, %d of their projections, %d weights of dense layers",
             warm_up.folder,
             len(bases),
             sum(basis.up is not None for basis in bases.values()),
-            copied,
+            len(layers),
         )
 
 
@@ -150,31 +154,37 @@ class _Start:
                     f"uniform plan, or size with --out-dim {self.widths[name]}"
                 )
 
-    def keeps_widths(self, config: TrainConfig) -> bool:
-        """Whether the warm-up's layers would see the vectors that they know."""
-        before = {name: self.widths[name] for name in self.warm_up.plan.fields}
-        is_alike = type(config.network) is type(self.warm_up.config.network)
-        return is_alike and not self._is_cut and list(before.items()) == list(self.targets.items())
-
     @property
     def _is_cut(self) -> bool:
         """Whether narrow tables have the first columns of wide ones, so that order matters."""
         return self.plan.join == "pad" and len(set(self.plan.dims().values())) > 1
 
-    def bases(self) -> dict[str, Basis]:
-        """Basis of every table."""
+    def layers(
+        self, config: TrainConfig, state: Mapping[str, Tensor], rotations: Rotations
+    ) -> dict[str, Tensor]:
+        """Dense layers that start as the warm-up's: all, or none where one of them cannot."""
+        if type(config.network) is not type(self.warm_up.config.network) or list(
+            self.warm_up.plan.fields
+        ) != list(self.plan.fields):
+            return {}
+        widths = {name: self.widths[name] for name in self.plan.fields}
+        return fitting_layers(self.warm_up.dense(), state, widths, rotations) or {}
+
+    def bases(self) -> tuple[dict[str, Basis], dict[str, Floats | None]]:
+        """Basis of every table, and the rotation of every field."""
         moments = {name: self._moment(table) for name, table in self.tables.items()}
         whole = {
             field: sum((moments[t.name] for t in self.tables.values() if t.field == field), 0.0)
             for field in self.plan.fields
         }
         rotations = self._rotations({name: np.asarray(value) for name, value in whole.items()})
-        return {
+        bases = {
             name: _prefix(rotations[table.field], table.embedding_dim)
             if self.plan.join == "pad" and rotations[table.field] is not None
             else _basis(moments[name], rotations[table.field], table.embedding_dim)
             for name, table in self.tables.items()
         }
+        return bases, rotations
 
     def _moment(self, table: Table) -> Floats:
         counts = self._counts(table.field)
@@ -274,13 +284,3 @@ def _beside(fixed: int, turn: Floats) -> Floats:
     whole[:fixed, :fixed] = np.eye(fixed)
     whole[fixed:, fixed:] = turn
     return whole
-
-
-def _copy_layers(state: Mapping[str, Tensor], warm_up: WarmUp) -> int:
-    """Copy the dense layers; how many weights that were."""
-    copied = 0
-    for name, value in warm_up.dense().items():
-        if name in state and state[name].shape == value.shape:
-            state[name].copy_(value)
-            copied += 1
-    return copied

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from models.networks import MFNetwork
+from models.networks import MFNetwork, NCFNetwork
 from models.sizing import Spectral, Uniform
 from service.__main__ import main
 from service.config import TrainConfig
 from service.distributed import launch
 from service.sizing_request import SizingRequest, size_dataset
 from service.spectral import measure_spectra, runs_of
+from service.train.warm_layers import fitting_layers
 from service.warm_up import WarmUp, lookups_per_id, run_cost
 from sharding.constraints import ShardingConfig
 from tests.datasets import write_dataset
@@ -257,3 +259,37 @@ def test_uniform_tables_are_spared_the_projections_of_a_warm_start(folder):
     sizing = size_dataset(folder / "data", SizingRequest(scheme=Uniform(dim=4)))
     assert sizing.out_dim == 4
     assert not start(folder, "rotated", uniform(4), 4).projections
+
+
+def test_a_layer_says_of_turned_vectors_what_it_said_of_them():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(6, 2)))[0]
+    vectors, other = rng.normal(size=(9, 2)) @ turn.T, rng.normal(size=(9, 3))
+    dense = np.ones((9, 1))
+    layer = torch.from_numpy(rng.normal(size=(5, 10)))
+    fitting = fitting_layers(
+        {"first": layer, "bias": torch.ones(5)},
+        {"first": torch.empty(5, 6), "bias": torch.empty(5)},
+        {"a": 6, "b": 3},
+        {"a": turn, "b": None},
+    )
+    assert fitting is not None
+    before = np.concatenate([vectors, other, dense], axis=1) @ layer.numpy().T
+    after = np.concatenate([vectors @ turn, other, dense], axis=1) @ fitting["first"].numpy().T
+    assert np.allclose(before, after, atol=1e-5)
+    assert torch.equal(fitting["bias"], torch.ones(5))
+
+
+def test_one_layer_that_does_not_fit_starts_all_anew():
+    layers = {"first": torch.ones(5, 6), "cross": torch.ones(6, 6)}
+    state = {"first": torch.empty(5, 2), "cross": torch.empty(2, 2)}
+    assert fitting_layers(layers, state, {"a": 6}, {"a": np.eye(6)[:, :2]}) is None
+
+
+def test_a_concatenating_model_starts_near_its_warm_up(tmp_path):
+    make_data(tmp_path / "data", rating=True)
+    network = NCFNetwork(hidden=(16,))
+    before = model_of(warm_up(tmp_path, network=network)).scores
+    config = make_config(tmp_path, "narrow", uniform(4), 4, network=network)
+    after = model_of(replace(config, warm_start=tmp_path / "warm-up")).scores
+    assert np.square(after - before).mean() < 0.3 * before.var()
