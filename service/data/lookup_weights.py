@@ -3,6 +3,7 @@
 # Shapes:  n examples, F fields
 
 from collections.abc import Container, Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,10 @@ from models.tables import FieldStats
 from service.data.batch import Columns, ListColumn
 
 Floats = npt.NDArray[np.float32]
+Ends = npt.NDArray[np.int32]
+
+SMALL_ROWS: Final = 1 << 16
+"""Fields of no more rows have a weight an id at hand: at most 256 KiB each."""
 
 
 class LookupWeights:
@@ -19,7 +24,7 @@ class LookupWeights:
     Regularising vectors as they are looked up pulls at a row as often as it is read, which
     over-regularises the head and leaves the tail alone; regularising rows once does the opposite.
     ``power`` goes from the first (0) to the second (1). Counts come from the fields' frequency
-    curves, so that nothing grows with the tables.
+    curves, so that memory does not grow with the tables.
 
     Args:
         fields: Statistics of the fields, in the order of the sizing plan.
@@ -48,20 +53,26 @@ class LookupWeights:
         return weights
 
 
-def _by_rank(stats: FieldStats, power: float) -> tuple[npt.NDArray[np.int64], Floats]:
-    """First rank behind each piece of the frequency curve, and the weight of its ids."""
+def _by_rank(stats: FieldStats, power: float) -> tuple[Ends | None, Floats]:
+    """First rank behind each piece of the frequency curve, and the weight of the piece's ids.
+
+    Of small fields, the weight of every id, which is found faster.
+    """
     curve = stats.frequency_curve or ((stats.num_embeddings, stats.num_lookups),)
     ends, below = np.array(curve, dtype=np.int64).T
-    lookups = np.diff(below, prepend=0)
-    counts = np.maximum(lookups / np.diff(ends, prepend=0), 1.0)
+    rows, lookups = np.diff(ends, prepend=0), np.diff(below, prepend=0)
+    counts = np.maximum(lookups / rows, 1.0)
     weights = counts**-power
     weights *= lookups.sum() / (lookups * weights).sum()
-    return ends, weights.astype(np.float32)
+    weights = weights.astype(np.float32)
+    if stats.num_embeddings <= SMALL_ROWS:
+        return None, np.repeat(weights, rows)
+    return ends.astype(np.int32), weights
 
 
-def _look_up(table: tuple[npt.NDArray[np.int64], Floats], ids: npt.NDArray[np.int32]) -> Floats:
+def _look_up(table: tuple[Ends | None, Floats], ids: npt.NDArray[np.int32]) -> Floats:
     ends, weights = table
-    return weights[np.searchsorted(ends, ids, side="right")]
+    return weights[ids if ends is None else np.searchsorted(ends, ids, side="right")]
 
 
 def _means(weights: Floats, column: ListColumn) -> Floats:

@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torchrec.distributed import DistributedModelParallel
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.types import ShardingEnv
 from torchrec.optim.keyed import CombinedOptimizer
 
@@ -69,6 +72,8 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         sharders=sharders(_allowing(placement)),
         init_data_parallel=ranks.world_size > 1,  # a wrapper around one rank only costs time
     )
+    if ranks.world_size == 1:
+        _unwrap_copies(model)
     initialise_tables(model, plan, seed=config.seed, init=config.table_init)
     optimizer = build_optimizer(model, config.optimizer)
     return Engine(model=model, optimizer=optimizer, placement=placement)
@@ -114,6 +119,16 @@ def _penalty(config: TrainConfig, network: CtrModel) -> L2Penalty:
 
 def _bias_penalty(config: TrainConfig) -> float:
     return config.l2 if config.l2_bias is None else config.l2_bias
+
+
+def _unwrap_copies(model: nn.Module) -> None:
+    """Take data-parallel tables out of the wrapper that would average gradients over one rank."""
+    for module in model.modules():
+        if isinstance(module, ShardedEmbeddingBagCollection):
+            module._lookups = [
+                lookup.module if isinstance(lookup, DistributedDataParallel) else lookup
+                for lookup in module._lookups
+            ]
 
 
 def _placement(

@@ -49,8 +49,10 @@ def test_a_growing_penalty_rises_with_the_root_of_the_position(bias, expected):
     assert penalty.factors[:, 0].tolist() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("small_rows", [7, 6])
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_lookups_weigh_by_their_frequency_and_one_on_average(power):
+def test_lookups_weigh_by_their_frequency_and_one_on_average(power, small_rows, monkeypatch):
+    monkeypatch.setattr("service.data.lookup_weights.SMALL_ROWS", small_rows)
     stats = FieldStats(name="f", num_embeddings=7, num_lookups=190, frequency_curve=CURVE)
     weigh = LookupWeights([stats, replace(stats, name="l")], ["l"], power=power)
     lists = ListColumn(
