@@ -5,9 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from models.sizing import PopularityRule
@@ -15,33 +12,21 @@ from service.__main__ import main
 from service.data.dataset import read_dataset_info
 from service.sizing import SizingFile, read_sizing, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
-from tests.datasets import write_dataset
+from tests.service.sized_data import ROWS, size, write_sizing_data
 
-ROWS = (40, 7, 3000)
 UNIFORM_16_BYTES = sum(ROWS) * (16 * 4 + 4)
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A dataset with three fields and the counts of one of them."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write_dataset(folder, num_embeddings=ROWS, rows={"train": 64, "validation": 8, "test": 8})
-    (folder / "vocab").mkdir()
-    counts = pa.array(np.arange(ROWS[2], 0, -1))
-    pq.write_table(pa.table({"count": counts}), folder / "vocab" / "C3.parquet")
-    return folder
+    return write_sizing_data(tmp_path / "data")
 
 
 @pytest.fixture
 def sized(data: Path) -> SizingFile:
     """A plan of these fields under a budget."""
     return size_dataset(data, SizingRequest(scheme=PopularityRule(), budget="2x"))
-
-
-def size(data: Path, *flags: str) -> tuple[int, Path]:
-    output = data.parent / "sizing.json"
-    return main(["size", str(data), "--output", str(output), *flags]), output
 
 
 def edited(sizing: SizingFile, path: Path, place: tuple[Any, ...], value: object) -> Path:
@@ -171,7 +156,10 @@ def test_an_infeasible_multiple_says_which_are_possible(
         (["--blocks", "2", "--block-fields", "C7"], "--block-fields: ['C7'] are not fields"),
         (["--blocks", "0"], "blocks=0, expected at least 1"),
         (["--base-dim", "0"], "base_dim=0, expected at least 1"),
-        (["--scheme", "popularity", "--min-dim", "4", "--out-dim", "2"], "out_dim=2, expected at l"),
+        (
+            ["--scheme", "popularity", "--min-dim", "4", "--out-dim", "2"],
+            "out_dim=2, expected at l",
+        ),
         (["--dim", "30"], "dim=30, expected 1, 2 or a multiple of 4 (FBGEMM kernels); try 32"),
     ],
 )
