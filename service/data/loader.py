@@ -23,7 +23,7 @@ import torch
 
 from models.tables import SizingPlan
 from service.data.batch import Batch, Columns, FeatureBuilder
-from service.data.dataset import DatasetInfo, Split
+from service.data.dataset import DatasetInfo, FieldInfo, Split
 from service.data.lookup_weights import LookupWeights
 from service.data.row_groups import SplitReader
 
@@ -75,12 +75,7 @@ class Loader:
         whole_rows: int = WHOLE_ROWS,
         l2_power: float = 0.0,
     ) -> None:
-        known = {field.stats.name: field for field in info.fields}
-        if missing := [name for name in plan.fields if name not in known]:
-            raise ValueError(
-                f"the sizing plan has fields {missing}, the dataset {folder} has {sorted(known)}; "
-                f"run mixdim size on this dataset"
-            )
+        known = _fields_of(plan, info, folder)
         self.num_rows = info.splits[split].num_rows
         if not self.num_rows:
             raise ValueError(f"split {split!r} of {folder} has no rows, expected at least 1")
@@ -170,6 +165,17 @@ class Loader:
             else torch.from_numpy(self._lookup_weights(columns)),
         )
         return batch.pin_memory() if self._pin_memory else batch
+
+
+def _fields_of(plan: SizingPlan, info: DatasetInfo, folder: Path) -> dict[str, FieldInfo]:
+    """What the dataset says of the plan's fields."""
+    known = {field.stats.name: field for field in info.fields}
+    if missing := [name for name in plan.fields if name not in known]:
+        raise ValueError(
+            f"the sizing plan has fields {missing}, the dataset {folder} has {sorted(known)}; "
+            f"run mixdim size on this dataset"
+        )
+    return known
 
 
 class _Sequence:

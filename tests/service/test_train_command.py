@@ -52,7 +52,7 @@ def test_flags_override_a_file_that_overrides_the_defaults(tmp_path, capsys):
     used = json.loads((config.output / "run.json").read_text())["config"]
     assert result["steps"] == used["max_steps"] == 2
     assert used["log_every"] == 1
-    assert used["network"] == {"kind": "deepfm", "hidden": [8]}
+    assert used["network"] == {"kind": "deepfm", "hidden": [8], "join": "project"}
 
 
 def test_evaluate_prints_the_scores_of_the_run(tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_a_faulty_file_is_refused_by_name_and_key(text, message, tmp_path, capsy
 
 def test_what_is_neither_preset_nor_file_is_refused_with_the_presets(capsys):
     message = error_of(capsys, "train", "criteo-populrity")
-    assert "'criteo-populrity' is neither a preset nor a file; presets: dlrm, deepfm" in message
+    assert "'criteo-populrity' is neither a preset nor a file; presets: dlrm, dcnv2, " in message
     assert "presets: dlrm" in error_of(capsys, "train", "--epochs", "3")
 
 
