@@ -105,8 +105,8 @@ def measure_spectra(warm_up: WarmUp, data: Path, runs: Sequence[Run]) -> dict[st
     probe = _Probe(warm_up, info, vectors)
     sensitivities = probe.sensitivities(samples["train"], runs)
     bases = {run.name: directions(moments[run.name], sensitivities[run.name]) for run in runs}
-    losses = probe.losses(samples["validation"], runs, bases)
-    return {name: spectrum_of(by_width) for name, by_width in losses.items()}
+    losses, carried = probe.losses(samples["validation"], runs, bases)
+    return {name: spectrum_of(losses[name], carried[name]) for name in losses}
 
 
 _SPLITS: Final[tuple[Split, ...]] = ("train", "validation")
@@ -151,8 +151,12 @@ class _Probe:
 
     def losses(
         self, batches: Sequence[Batch], runs: Sequence[Run], bases: Mapping[str, tuple[Any, Any]]
-    ) -> dict[str, Floats]:
-        """Mean loss with only the first 0, 1, ..., D directions of one run ``(D + 1,)``."""
+    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Mean loss with only the first 0, 1, ..., D directions of one run ``(D + 1,)``.
+
+        Also the mean square of what each direction adds to the score ``(D,)``.
+        """
+        squares = {run.name: np.zeros(self._width(run.field)) for run in runs}
         total = {run.name: np.zeros(self._width(run.field) + 1) for run in runs}
         num_examples = sum(len(batch.labels) for batch in batches)
         for batch in batches:
@@ -160,11 +164,12 @@ class _Probe:
             for run in runs:
                 down, up = bases[run.name]
                 parts = (self._pool(batch, run) @ down) * (self._of(gradients, run.field) @ up.T)
+                squares[run.name] += np.square(parts).sum(0) / num_examples
                 left_out = np.cumsum(parts[:, ::-1], axis=1)[:, ::-1]  # (B, D_f) from k on
                 kept = scores[:, None] - np.pad(left_out, ((0, 0), (0, 1)))  # (B, D_f + 1)
                 losses = _losses(self.task, torch.from_numpy(kept), batch.labels.double())
                 total[run.name] += losses.sum(0).numpy() / num_examples
-        return total
+        return total, squares
 
     def _gradients(self, batch: Batch) -> tuple[Floats, Floats]:
         """Scores ``(B,)``, and their gradients with respect to the vectors ``(B, sum of D_f)``."""

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from models.networks import DeepFMNetwork
 from models.sizing import PopularityRule, SizingScheme, Spectral, Uniform, fit
 from models.sizing.rounding import round_up
+from models.sizing.spectral import second_moment
 from models.tables import Block, FieldStats, SizingPlan
 from service.config import OptimizerConfig, TrainConfig
 from service.data.dataset import (
@@ -35,6 +36,7 @@ from service.data.dataset import (
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.loop import train
+from service.warm_up import WarmUp, lookups_per_id
 
 RANKS: Final = {"C1": 8, "C2": 8, "C3": 4, "C4": 4, "C5": 2, "C6": 2, "C7": 1, "C8": 1} | {
     "C9": 0,
@@ -178,6 +180,20 @@ class Experiment:
         return size_dataset(self.folder / "data", request)
 
 
+def plain_ranks(experiment: Experiment, share: float = 0.95) -> list[int]:
+    """Ranks as the singular values of the tables alone would have them, by popularity."""
+    warm_up, ranks = WarmUp(experiment.warm_up), []
+    for name, num_ids in ROWS.items():
+        counts = lookups_per_id(experiment.folder / "data", name)
+        moment = second_moment(
+            (vectors, counts[first : first + len(vectors)])
+            for first, vectors in warm_up.pieces(name, 0, num_ids)
+        )
+        energy = np.cumsum(np.linalg.eigvalsh(moment)[::-1])
+        ranks.append(int(np.argmax(energy >= share * energy[-1])) + 1)
+    return ranks
+
+
 def planted_plan(budget: int | None = None) -> SizingFile:
     """The plan of someone who knows the ranks; under a budget they are its shape."""
     fields = {
@@ -225,6 +241,7 @@ def measure(folder: Path, seed: int, num_train: int) -> dict[str, Any]:
         "seed": seed,
         "effective_ranks": found,
         "spearman": spearman(list(found.values()), list(RANKS.values())),
+        "spearman_of_plain_spectra": spearman(plain_ranks(experiment), list(RANKS.values())),
         "auc_of_warm_up": experiment.auc_of_warm_up,
         "runs": runs,
     }
@@ -251,6 +268,7 @@ def summary(seeds: Sequence[Mapping[str, Any]], num_train: int) -> dict[str, Any
         "planted_ranks": RANKS,
         "rows": ROWS,
         "spearman": [seed["spearman"] for seed in seeds],
+        "spearman_of_plain_spectra": [seed["spearman_of_plain_spectra"] for seed in seeds],
         "auc_of_warm_up": fmean(seed["auc_of_warm_up"] for seed in seeds),
         "plans": table,
         "seeds": seeds,

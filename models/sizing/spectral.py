@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 
 CHUNK_ROWS: Final = 1 << 16
 """Rows that are turned into float64 at a time."""
+TRIFLE: Final = 1e-3
+"""Loss that a unit of squared score counts for where no saving is seen; up to 1/8 were it all of
+use, in log loss."""
 SMALLEST_RATIO: Final = 1e-10
 """Eigenvalues below this share of the largest are rounding errors."""
 
@@ -210,11 +213,17 @@ def _roots(metric: Floats) -> tuple[Floats, Floats]:
     return (axes * roots) @ axes.T, (axes / roots) @ axes.T
 
 
-def spectrum_of(losses: Sequence[float] | Floats) -> list[float]:
-    """What every direction saves, from the losses with the first 0, 1, ..., D directions.
+def spectrum_of(losses: Sequence[float] | Floats, carried: Sequence[float] | Floats) -> list[float]:
+    """What every direction saves.
 
     A width can keep fewer directions than it has room for, so it is never worse than a narrower
-    one: the best loss so far counts.
+    one: the best loss so far counts. Directions that save nothing that can be seen are told apart
+    by a trifle of what they carry, so that a budget that is left goes where it may still help.
+
+    Args:
+        losses: With the first 0, 1, ..., D directions.
+        carried: Mean square of what each direction adds to the score.
     """
     best = np.minimum.accumulate(np.asarray(losses, dtype=np.float64))
-    return [float(saved) for saved in best[:-1] - best[1:]]
+    saved = best[:-1] - best[1:] + TRIFLE * np.asarray(carried)
+    return [float(each) for each in saved]

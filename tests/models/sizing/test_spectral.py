@@ -86,9 +86,15 @@ def test_a_balanced_pair_keeps_the_dots_of_two_fields_best(width):
 
 
 def test_a_wider_table_is_never_worth_less():
-    saved = spectrum_of([1.0, 0.7, 0.8, 0.6, 0.9])
+    saved = spectrum_of([1.0, 0.7, 0.8, 0.6, 0.9], np.zeros(4))
     assert np.allclose(saved, [0.3, 0.0, 0.1, 0.0])
     assert kept_energy(saved)[-1] == pytest.approx(0.4)
+
+
+def test_what_saves_nothing_that_is_seen_is_ordered_by_what_it_carries():
+    weak, none = spectrum_of([0.5, 0.5, 0.6], [0.2, 0.1]), spectrum_of([0.5, 0.5, 0.6], [0.0, 0.0])
+    assert weak[0] > weak[1] > 0 == none[0] == none[1]
+    assert sum(weak) < 1e-3
 
 
 def test_the_effective_rank_counts_what_is_worth_more_than_the_slack():
