@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sizing.knapsack import solve
+from models.sizing.knapsack import MAX_STATES, solve
 from models.sizing.relaxation import Choices, Floats, Ints, Pick, relax
 from models.sizing.rounding import round_up
 from models.sizing.rows import RowChoice
@@ -222,6 +222,11 @@ class Problem:
         )
         return [head, tail]
 
+    @property
+    def has_coupled(self) -> bool:
+        """Whether blocks of a field depend on each other, which takes longer by as many widths."""
+        return bool(self._coupled)
+
     @cached_property
     def _coupled(self) -> list[list[list[int]]]:
         return [classes for classes in self.groups if len(classes) > 1]
@@ -268,7 +273,13 @@ def best_choice(problem: Problem, budget: int) -> Best | int:
     for most, scenario in sorted(bounds, key=lambda entry: -entry[0]):
         if most <= value:
             break
-        solution = solve(problem.choices(scenario), budget, at_least=value, guess=price)
+        solution = solve(
+            problem.choices(scenario),
+            budget,
+            at_least=value,
+            guess=price,
+            max_states=MAX_STATES // 4 if problem.has_coupled else MAX_STATES,
+        )
         if solution is None:
             continue
         bound = max(bound, solution.bound)

@@ -38,7 +38,7 @@ from models.sizing.relaxation import (
     relax,
 )
 
-MAX_STATES: Final = 5_000
+MAX_STATES: Final = 20_000
 """Longest list of partial choices; beyond it the least promising are dropped, and that is said."""
 SHORT_LIST: Final = 300
 MAX_DEPTH: Final = 8

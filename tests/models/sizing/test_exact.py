@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -120,7 +121,7 @@ def test_values_of_widths_are_maximised_as_brute_force_does(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(40), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(40, 540))]
+    "seed", [*range(14), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(14, 540))]
 )
 def test_a_plan_of_any_size_fits_its_budget_and_costs_what_it_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -152,6 +153,42 @@ def test_rows_and_widths_are_chosen_together_as_brute_force_does(seed: int) -> N
     best = max(value for cost, value in options if cost <= budget)
     assert found.training_bytes == plan_bytes(found.plan).training_bytes <= budget
     assert value_of(found.plan, plan, rows) == pytest.approx(best, rel=1e-9)
+
+
+def test_a_thousand_tables_take_less_than_a_second() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.exp(rng.normal(8, 3, 1000)).astype(int) + 1
+    fields = {
+        f"C{i}": (Block(num_embeddings=int(n), embedding_dim=16, asked_dim=float(n) ** -0.3),)
+        for i, n in enumerate(rows)
+    }
+    plan = SizingPlan(fields=fields, out_dim=16)
+    seconds = []
+    for _ in range(3):  # of this process alone, the best of three: the machine may be busy
+        started = time.process_time()
+        found = best_fit(plan, int(rows.sum()) * 23, grid=[1, 2, *range(4, 149, 4)])
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < 1
+    assert found.gap_ratio == 0
+    assert found.training_bytes > 0.9999 * int(rows.sum()) * 23
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_left_over_pays_for_no_step_of_any_table(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plan = random_plan(rng, int(rng.integers(1, 30)), 1 + seed % 2, JOINS[seed % 3])
+    for blocks in plan.fields.values():
+        for block in blocks:
+            object.__setattr__(block, "asked_dim", float(rng.lognormal(1, 1)))
+    most = plan_bytes(with_dims(plan, (16,) * len(list(plan.tables())), 16)).training_bytes
+    least = plan_bytes(with_dims(plan, (1,) * len(list(plan.tables())), 1)).training_bytes
+    budget = int(rng.integers(least, most + 1))
+    found = best_fit(plan, budget, grid=GRID).plan
+    dims = [table.embedding_dim for table in found.tables()]
+    for index, dim in enumerate(dims):
+        for wider in (width for width in GRID if width > dim):
+            changed = with_dims(plan, (*dims[:index], wider, *dims[index + 1 :]), None)
+            assert plan_bytes(changed).training_bytes > budget
 
 
 def choices(num_rows: int, rng: np.random.Generator) -> list[RowChoice]:
