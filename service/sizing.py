@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from models.sizing import PlanBytes, plan_bytes
+from models.sizing import BudgetFor, PlanBytes, RowAlignment, Serving, ServingDtype, plan_bytes
 from models.tables import (
     PACKED_DIMS,
     WIDTH_STEP,
@@ -60,6 +60,12 @@ class SizingFile:
     budget: str | None = None
     """The budget as it was asked for."""
     budget_bytes: int | None = None
+    budget_for: BudgetFor = "training"
+    """Which bytes the budget bounds."""
+    dtype: ServingDtype = "fp32"
+    """What serving bytes are counted for; ``mixdim evaluate --dtype`` says what it costs."""
+    row_alignment: RowAlignment = 1
+    """Bytes whose multiple a served row takes."""
     base_dim: int = DEFAULT_BASE_DIM
     """Width of the uniform model that the plan is compared with."""
     dataset: DatasetReference = DatasetReference()
@@ -77,14 +83,21 @@ class SizingFile:
             reasons=self.reasons,
         )
 
+    @property
+    def serving(self) -> Serving:
+        """How the tables are exported."""
+        return Serving(dtype=self.dtype, row_alignment=self.row_alignment)
+
     def check_budget(self, optimizer: SparseOptimizer) -> None:
-        """Refuse an optimizer whose state takes the plan past its budget.
+        """Refuse an optimizer whose state takes the plan past its budget of training bytes.
 
         Raises:
             ValueError: If the plan was made for another optimizer and does not fit under this one.
         """
         needed = plan_bytes(self.plan, optimizer).training_bytes
-        if self.budget_bytes is not None and needed > self.budget_bytes:
+        if self.budget_bytes is None or self.budget_for == "serving":
+            return
+        if needed > self.budget_bytes:
             raise ValueError(
                 f"the sizing plan takes {needed:,} bytes under {optimizer}, its budget of "
                 f"{self.budget_bytes:,} bytes was solved for {self.optimizer}; size again with "
@@ -186,4 +199,10 @@ def odd_table(plan: SizingPlan) -> Table | None:
 
 def sizing_bytes(sizing: SizingFile) -> PlanBytes:
     """What the plan of a file costs under the optimizer it was made for."""
-    return plan_bytes(sizing.plan, sizing.optimizer)
+    return plan_bytes(sizing.plan, sizing.optimizer, sizing.serving)
+
+
+def budgeted_bytes(sizing: SizingFile) -> int:
+    """Bytes that the budget of a file bounds."""
+    cost = sizing_bytes(sizing)
+    return cost.serving_bytes if sizing.budget_for == "serving" else cost.training_bytes

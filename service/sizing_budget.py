@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from models.sizing import Fit, Values, best_fit, parse_budget, plan_bytes, uniform_bytes
+from models.sizing import (
+    Fit,
+    Serving,
+    Values,
+    best_fit,
+    parse_budget,
+    plan_bytes,
+    uniform_bytes,
+)
 from models.sizing.base import MAX_WIDTH
 from models.sizing.blocks import cut
 from models.sizing.rounding import width_grid
@@ -33,7 +41,7 @@ def fit_budget(
         PlanError: If nothing fits; an ``Nx`` budget is told which ``N`` would.
     """
     scheme = request.scheme
-    own, base = (plan_bytes(asked, request.optimizer).training_bytes, base_bytes(fields, request))
+    own, base = counted_bytes(asked, request), base_bytes(fields, request)
     if own > base:
         logger.info(
             "the widths of scheme %s alone take %.3g times the bytes of uniform %d; under the "
@@ -46,8 +54,9 @@ def fit_budget(
         return best_fit(
             asked,
             budget_bytes,
-            grid=scheme.grid,
+            grid=request.serving.grid(scheme.grid),
             optimizer=request.optimizer,
+            serving=request.serving if request.budget_for == "serving" else None,
             out_dim=request.out_dim,
             values=values,
             rows=_row_choices(asked, fields, request, counts) if request.rows == "auto" else None,
@@ -76,9 +85,18 @@ def _row_choices(
     return {last[name]: row_choices(run, request.hash_tail) for name, run in runs.items()}
 
 
-def base_bytes(fields: Sequence[FieldStats], request: "SizingRequest") -> int:
-    """Bytes of the uniform model that a request is measured against."""
-    return uniform_bytes(fields, request.base_dim, request.optimizer)
+def counted_bytes(plan: SizingPlan, request: "SizingRequest") -> int:
+    """Bytes of a plan that a request's budget bounds."""
+    cost = plan_bytes(plan, request.optimizer, request.serving)
+    return cost.serving_bytes if request.budget_for == "serving" else cost.training_bytes
+
+
+def base_bytes(
+    fields: Sequence[FieldStats], request: "SizingRequest", dim: int | None = None
+) -> int:
+    """Bytes of the uniform model that a request is measured against; served ones in fp32."""
+    fp32 = Serving() if request.budget_for == "serving" else None
+    return uniform_bytes(fields, dim or request.base_dim, request.optimizer, fp32)
 
 
 def _explained(
@@ -89,14 +107,16 @@ def _explained(
         return error
     needed = error.needed_bytes
     base = {
-        dim: uniform_bytes(fields, dim, request.optimizer)
+        dim: base_bytes(fields, request, dim)
         for dim in (request.base_dim, *width_grid("mult4", 1, MAX_WIDTH))
     }
     most = base[request.base_dim] * 100 // needed / 100
     enough = [dim for dim, size in base.items() if parse_budget(request.budget, size) >= needed]
     hint = f", and {request.budget} from --base-dim {min(enough)} on" if enough else ""
+    how = f"with {request.optimizer}"
+    if request.budget_for == "serving":
+        how = f"served in {request.dtype}"
     return PlanError(
-        f"{error}; with {request.optimizer} at most {most}x smaller than uniform "
-        f"{request.base_dim} is possible{hint}",
+        f"{error}; {how} at most {most}x smaller than uniform {request.base_dim} is possible{hint}",
         needed_bytes=needed,
     )

@@ -11,6 +11,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.sizing import (
+    BudgetFor,
+    RowAlignment,
+    Serving,
+    ServingDtype,
     SizingScheme,
     Solver,
     Spectral,
@@ -19,13 +23,14 @@ from models.sizing import (
     parse_budget,
     plan_bytes,
     size_in_blocks,
+    uniform_bytes,
 )
 from models.sizing.base import ValuedScheme
 from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
 from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
 from service.sizing import DEFAULT_BASE_DIM, FORMAT_VERSION, DatasetReference, SizingFile
-from service.sizing_budget import base_bytes, fit_budget
+from service.sizing_budget import base_bytes, counted_bytes, fit_budget
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +45,16 @@ class SizingRequest:
     """Which widths are asked for."""
 
     budget: str | None = None
-    """Bytes of training that must not be exceeded, or ``Nx``; None: the scheme's widths."""
+    """Bytes that must not be exceeded, or ``Nx``; None: the scheme's widths."""
+
+    budget_for: BudgetFor = "training"
+    """Which bytes these are: of training, or of the exported tables and their projections."""
+
+    dtype: ServingDtype = "fp32"
+    """What weights are stored as when they are served; tables get widths that it takes."""
+
+    row_alignment: RowAlignment = 1
+    """Bytes whose multiple a served row takes: 1 on CPUs, 16 on GPUs."""
 
     optimizer: SparseOptimizer = "rowwise_adagrad"
     """Fused optimizer of the tables; its state counts."""
@@ -81,8 +95,14 @@ class SizingRequest:
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}={value}, expected at least 1; try {DEFAULT_BASE_DIM}")
         self._check_rows()
+        assert self.serving  # raises where the alignment is none
         if self.blocks < 1:
             raise ValueError(f"blocks={self.blocks}, expected at least 1; 1 is an ordinary table")
+
+    @property
+    def serving(self) -> Serving:
+        """How tables are exported."""
+        return Serving(dtype=self.dtype, row_alignment=self.row_alignment)
 
     def _check_rows(self) -> None:
         if self.min_lookups < 0:
@@ -139,6 +159,9 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         optimizer=request.optimizer,
         budget=request.budget,
         budget_bytes=budget_bytes,
+        budget_for=request.budget_for,
+        dtype=request.dtype,
+        row_alignment=request.row_alignment,
         base_dim=request.base_dim,
         dataset=DatasetReference(source=info.source, sha256=reference),
         out_dim=plan.out_dim,
@@ -213,8 +236,9 @@ def _totals(
     gap_ratio: float,
 ) -> dict[str, float]:
     """The four figures of a plan, and how they compare."""
-    cost = plan_bytes(plan, request.optimizer)
-    uniform = base_bytes(fields, request)
+    request.serving.check(plan)
+    cost = plan_bytes(plan, request.optimizer, request.serving)
+    uniform = uniform_bytes(fields, request.base_dim, request.optimizer)
     totals: dict[str, float] = {
         "embedding_params": cost.embedding_params,
         "projection_params": cost.projection_params,
@@ -222,9 +246,10 @@ def _totals(
         "serving_bytes": cost.serving_bytes,
         "uniform_training_bytes": uniform,
         "compression_ratio": uniform / cost.training_bytes,
+        "uniform_serving_bytes": uniform_bytes(fields, request.base_dim, serving=Serving()),
     }
     if budget_bytes is not None:
-        totals["budget_utilisation_ratio"] = cost.training_bytes / budget_bytes
+        totals["budget_utilisation_ratio"] = counted_bytes(plan, request) / budget_bytes
         if request.solver == "exact":
             totals["solver_gap_ratio"] = gap_ratio
     if cost.training_bytes > uniform and budget_bytes is None:

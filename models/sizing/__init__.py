@@ -22,6 +22,7 @@ from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
 from models.sizing.fit import Fit, Solver, best_fit, fit
 from models.sizing.popularity import PopularityRule
+from models.sizing.serving import BudgetFor, RowAlignment, Serving, ServingDtype
 from models.sizing.spectral import Spectral
 from models.sizing.uniform import Uniform
 
@@ -34,11 +35,15 @@ SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
 
 __all__ = [
     "SIZING",
+    "BudgetFor",
     "ByHand",
     "FastaiRule",
     "Fit",
     "PlanBytes",
     "PopularityRule",
+    "RowAlignment",
+    "Serving",
+    "ServingDtype",
     "Sizing",
     "SizingScheme",
     "Solver",

@@ -3,6 +3,7 @@
 Bytes of training are the tables' weights as they are allocated, the optimizer's state, one
 bias-free projection for every table narrower than its field's vector, and two moments of Adam for
 it. Gradients and activations are not counted: they depend on the batch, not on the plan.
+Bytes of serving are those of `models.sizing.serving`.
 """
 
 import re
@@ -14,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from models.sizing.serving import Serving
 from models.sizing.solver import Cost
 from models.tables import (
     FLOAT_BYTES,
@@ -50,6 +52,9 @@ BYTE_COST: Final[Mapping[SparseOptimizer, Cost]] = MappingProxyType(
 )
 """Bytes of a table's element and row by optimizer, its state included."""
 
+FP32_SERVING: Final = Serving()
+"""Tables exported as they are trained."""
+
 _UNITS: Final[Mapping[str, int]] = MappingProxyType(
     {"": 1, "b": 1}
     | {f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)}
@@ -59,17 +64,19 @@ _UNITS: Final[Mapping[str, int]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableBytes:
-    """Bytes that one table takes while it is trained."""
+    """Bytes that one table takes while it is trained, and when it is served."""
 
     weights: int
     optimizer_state: int
     projection: int
     """Weights of its projection; 0 where the table is as wide as its field's vector."""
     projection_state: int
+    serving: int
+    """Of the exported table with its projection."""
 
     @property
     def total(self) -> int:
-        """All four together."""
+        """All of training."""
         return self.weights + self.optimizer_state + self.projection + self.projection_state
 
 
@@ -83,13 +90,15 @@ class PlanBytes:
     training_bytes: int
     """Weights, optimizer state, projections and their Adam state."""
     serving_bytes: int
-    """Weights and projections in fp32."""
+    """Weights as they are exported, and projections in fp32."""
     tables: Mapping[str, TableBytes]
     """By table name."""
 
 
-def table_bytes(table: Table, projected_dim: int, optimizer: SparseOptimizer) -> TableBytes:
-    """Bytes that a table takes in training; ``projected_dim`` is 0 where it has no projection."""
+def table_bytes(
+    table: Table, projected_dim: int, optimizer: SparseOptimizer, serving: Serving
+) -> TableBytes:
+    """Bytes that a table takes; ``projected_dim`` is 0 where it has no projection."""
     cost, stored = BYTE_COST[optimizer], table.stored
     params = stored.num_embeddings * stored.embedding_dim
     projection = table.embedding_dim * projected_dim
@@ -99,13 +108,18 @@ def table_bytes(table: Table, projected_dim: int, optimizer: SparseOptimizer) ->
         + cost.per_row * stored.num_embeddings,
         projection=FLOAT_BYTES * projection,
         projection_state=(PROJECTION_BYTES - FLOAT_BYTES) * projection,
+        serving=serving.table_bytes(table) + FLOAT_BYTES * projection,
     )
 
 
-def plan_bytes(plan: SizingPlan, optimizer: SparseOptimizer = "rowwise_adagrad") -> PlanBytes:
+def plan_bytes(
+    plan: SizingPlan,
+    optimizer: SparseOptimizer = "rowwise_adagrad",
+    serving: Serving = FP32_SERVING,
+) -> PlanBytes:
     """Bytes that training and serving a plan take, table by table."""
     tables = {
-        table.name: table_bytes(table, plan.projected_dim(table), optimizer)
+        table.name: table_bytes(table, plan.projected_dim(table), optimizer, serving)
         for table in plan.tables()
     }
     projections = sum(table.projection for table in tables.values())
@@ -113,17 +127,21 @@ def plan_bytes(plan: SizingPlan, optimizer: SparseOptimizer = "rowwise_adagrad")
         embedding_params=sum(t.num_embeddings * t.embedding_dim for t in plan.tables()),
         projection_params=projections // FLOAT_BYTES,
         training_bytes=sum(table.total for table in tables.values()),
-        serving_bytes=sum(table.weights for table in tables.values()) + projections,
+        serving_bytes=sum(table.serving for table in tables.values()),
         tables=tables,
     )
 
 
 def uniform_bytes(
-    fields: Iterable[FieldStats], dim: int, optimizer: SparseOptimizer = "rowwise_adagrad"
+    fields: Iterable[FieldStats],
+    dim: int,
+    optimizer: SparseOptimizer = "rowwise_adagrad",
+    serving: Serving | None = None,
 ) -> int:
-    """Bytes that training takes when every field is ``dim`` wide."""
+    """Bytes that training takes, or serving, when every field is ``dim`` wide."""
     rows = np.array([stats.num_embeddings for stats in fields], dtype=np.int64)
-    return int(BYTE_COST[optimizer].of_tables(rows, np.array(dim)).sum())
+    cost = BYTE_COST[optimizer] if serving is None else serving.cost
+    return int(cost.of_tables(rows, np.array(dim)).sum())
 
 
 def parse_budget(text: str, base_bytes: int) -> int:
@@ -131,7 +149,7 @@ def parse_budget(text: str, base_bytes: int) -> int:
 
     Args:
         text: Bytes with or without a unit, or how many times smaller than ``base_bytes``.
-        base_bytes: Training bytes of the uniform plan that ``Nx`` is measured against.
+        base_bytes: Bytes of the uniform plan that ``Nx`` is measured against.
 
     Raises:
         ValueError: If the text is none of these, or is not above zero.

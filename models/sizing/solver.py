@@ -43,8 +43,12 @@ class Cost:
     def of_tables(self, rows: Ints | np.int64, dims: Ints) -> Ints:
         """Cost of tables and their optimizer's state; shapes broadcast."""
         packing = np.where(np.isin(dims, PACKED_DIMS), WIDTH_STEP // dims, 1) if self.packed else 1
-        stored: Ints = -(-rows // packing) * (dims * packing * self.per_weight + self.per_row)
+        stored: Ints = -(-rows // packing) * self.of_row(dims * packing)
         return stored
+
+    def of_row(self, dims: Ints) -> Ints:
+        """Cost of one stored row of this width."""
+        return dims * self.per_weight + self.per_row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,13 +11,14 @@ import tyro
 from rich.console import Console
 
 from models.networks import NETWORKS
-from models.sizing import SIZING, Sizing, Solver
+from models.sizing import SIZING, BudgetFor, RowAlignment, ServingDtype, Sizing, Solver
 from models.sizing.rounding import Rounding
 from models.tables import Join, SparseOptimizer
 from service.commands.cluster_summary import summary_lines
-from service.commands.size_table import explain_table, summary
+from service.commands.size_table import dtype_lines, explain_table, summary
 from service.data.dataset import read_dataset_info
 from service.on_cluster import summarise_on
+from service.serving_dtypes import bought_by_dtype
 from service.sizing import DEFAULT_BASE_DIM, SizingFile, write_sizing
 from service.sizing_request import Rows, SizingRequest, size_dataset
 from service.widths_file import parse_widths, read_widths
@@ -40,7 +41,16 @@ class SizeCommand:
     what a short training has learned."""
 
     budget: str | None = None
-    """Bytes of training that are never exceeded: 512MiB, 1000000, or 4x smaller than uniform."""
+    """Bytes that are never exceeded: 512MiB, 1000000, or 4x smaller than uniform."""
+
+    budget_for: BudgetFor = "training"
+    """Which bytes: of training, or of the tables once they are exported as --dtype."""
+
+    dtype: ServingDtype = "fp32"
+    """What weights are stored as when they are served; serving bytes are counted for it."""
+
+    row_alignment: RowAlignment = 1
+    """Bytes that served rows are aligned to: 1 on CPUs, 16 on GPUs."""
 
     output: Path = Path("sizing.json")
     """File to write."""
@@ -196,6 +206,9 @@ def main(argv: Sequence[str]) -> int:
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
     console.print(explain_table(sizing, coverage))
     console.print(summary(sizing), highlight=False)
+    if command.budget is not None and command.budget_for == "serving":
+        others = bought_by_dtype(command.data, command.request(), sizing)
+        console.print(dtype_lines(others), highlight=False)
     if placed is not None:
         console.print(f"\non {command.cluster}\n{summary_lines(placed)}", highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
