@@ -19,8 +19,8 @@ from typing import ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.sizing.base import MAX_WIDTH, multiples
-from models.sizing.rounding import round_up
+from models.sizing.base import MAX_WIDTH
+from models.sizing.rounding import Rounding, round_up, width_grid
 from models.tables import FieldStats, SizingPlan, check_fields
 
 Floats = NDArray[np.float64]
@@ -54,6 +54,9 @@ class Spectral:
     warm_up_examples: int = 0
     """Examples it was trained on."""
 
+    rounding: Rounding = "mult4"
+    """Widths that tables can have: 1, 2 and multiples of 4, powers of two, or all."""
+
     spectra: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Loss that every direction of a field's vectors saves, in the order in which they are kept."""
 
@@ -69,8 +72,8 @@ class Spectral:
 
     @property
     def grid(self) -> Sequence[int]:
-        """Every width that kernels take."""
-        return multiples(1, MAX_WIDTH)
+        """Every width that the rounding gives."""
+        return width_grid(self.rounding, 1, MAX_WIDTH)
 
     def values(self, plan: SizingPlan) -> dict[str, dict[int, float]]:
         """By table name, the loss that every width saves; no wider than the warm-up was."""
@@ -95,7 +98,7 @@ class Spectral:
         total = float(sum(energy[-1] for energy in kept.values()))
         slack = (1 - self.energy) * total / len(fields)
         ranks = {name: effective_rank(energy, slack) for name, energy in kept.items()}
-        dims = {name: round_up(rank) for name, rank in ranks.items()}
+        dims = {name: round_up(rank, self.rounding) for name, rank in ranks.items()}
         return SizingPlan.one_block_each(
             fields,
             dims,
