@@ -84,8 +84,6 @@ def best_fit(
     """
     allowed = _allowed(plan, grid, out_dim, values, capped=capped)
     cost: Cost = BYTE_COST[optimizer] if serving is None else serving.cost
-    if plan.join == "pad":
-        cost = replace(cost, per_projection_weight=0)
     if solver == "exact":
         problem = Problem(
             plan=plan,
