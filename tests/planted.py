@@ -102,13 +102,19 @@ def _write(
         mean = float(columns["label"][start : start + num_rows].mean())
         splits[split] = SplitInfo(num_rows=num_rows, label_mean=mean, parts=(path,))
         start += num_rows
+    _write_info(folder, columns, splits)
+
+
+def _write_info(
+    folder: Path, columns: Mapping[str, npt.NDArray[Any]], splits: Mapping[Split, SplitInfo]
+) -> None:
+    num_train = splits["train"].num_rows
     (folder / "vocab").mkdir()
     for name, num_ids in ROWS.items():
-        counts = np.bincount(columns[name][: sizes["train"]], minlength=num_ids)
+        counts = np.bincount(columns[name][:num_train], minlength=num_ids)
         pq.write_table(pa.table({"count": counts}), folder / "vocab" / f"{name}.parquet")
     stats = [
-        FieldStats(name=name, num_embeddings=n, num_lookups=sizes["train"])
-        for name, n in ROWS.items()
+        FieldStats(name=name, num_embeddings=n, num_lookups=num_train) for name, n in ROWS.items()
     ]
     info = DatasetInfo(
         source="synthetic",
@@ -119,7 +125,7 @@ def _write(
             for s in stats
         ),
         splits=splits,
-        num_rows=start,
+        num_rows=sum(split.num_rows for split in splits.values()),
         num_rejects=0,
         provenance=Provenance(mixdim_version="test", created="", files=(), options={}),
     )
