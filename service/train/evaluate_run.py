@@ -8,6 +8,7 @@ from typing import Literal
 from torch import nn
 
 from models.layers.linear import set_matmul
+from models.sizing import Serving, plan_bytes
 from models.tables import SizingPlan
 from service.checkpoint import Checkpoints
 from service.config import TrainConfig
@@ -18,7 +19,9 @@ from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import odd_table, read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import predict, score
+from service.train.served import RoundedDtype, round_tables
 from service.train.slices import SliceScores, by_frequency, check_slice
+from sharding.constraints import ShardingConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,9 @@ class EvaluateConfig:
     slices: tuple[str, ...] = ()
     """Fields by whose frequency in training the scores are also given."""
 
+    dtype: RoundedDtype | None = None
+    """Score a second time with the tables rounded as an export in this dtype would be."""
+
     batch_size: int = 8192
     """Examples per rank and step."""
 
@@ -51,6 +57,20 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ServedScores:
+    """Scores of a checkpoint whose tables are rounded as an export would be."""
+
+    dtype: RoundedDtype
+    scores: dict[str, float]
+    changes: dict[str, float]
+    """These scores less those in fp32."""
+    slices: Mapping[str, SliceScores]
+    serving_bytes: int
+    """Of the tables in this dtype and the projections in fp32."""
+    fp32_serving_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateResult:
     """Scores of one checkpoint on one split."""
 
@@ -59,6 +79,8 @@ class EvaluateResult:
     scores: dict[str, float]
     slices: Mapping[str, SliceScores] = field(default_factory=dict)
     """Scores by field and slice of frequency."""
+    served: ServedScores | None = None
+    """The same with rounded tables, where a dtype was asked for."""
     rank: int = 0
     """The rank that says so."""
 
@@ -69,41 +91,83 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     Raises:
         FileNotFoundError: If there is no run, no dataset or no checkpoint.
         ValueError: If the dataset's fields are not the run's, the split is empty, or a slice's
-            field is none that examples have one id of.
+            field is none that examples have one id of, or the dtype does not take a width.
     """
     trained = RunFolder(config.run).read_config()
-    data = config.data or trained.data
-    info = read_dataset_info(data)
+    config = replace(config, data=config.data or trained.data)
+    assert config.data is not None
+    info = read_dataset_info(config.data)
     sizing = read_sizing(config.run / SIZING_FILE)
     sizing.check_against(info)
     for name in config.slices:
         check_slice(info, name)
+    plan = replace(sizing.plan, join=trained.network.join)
+    serving = Serving(dtype=config.dtype or "fp32", row_alignment=sizing.row_alignment)
+    serving.check(plan)
     with joined_ranks(config.device) as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
-        model, checkpoint = _restored(config, trained, info, sizing.plan, ranks)
-        loader = Loader(
-            data,
-            info,
-            config.split,
-            sizing.plan,
-            batch_size=config.batch_size,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-        )
-        predicted = predict(model, loader, ranks)
-        scores, slices = ranks.from_first(
-            lambda: (
-                score(predicted.predictions, predicted.labels, info.task),
-                by_frequency(predicted, data, info, config.split, config.slices),
-            )
-        )
+        model, checkpoint = _restored(config, trained, info, plan, ranks)
+        scored = _scored(config, info, plan, model, ranks)
+        served = None
+        if config.dtype is not None:
+            round_tables(model, plan, config.dtype)
+            rounded = _scored(config, info, plan, model, ranks)
+            served = _served(config.dtype, plan, serving, scored, rounded)
         return EvaluateResult(
             checkpoint=checkpoint,
             split=config.split,
-            scores=asdict(scores),
-            slices=slices,
+            scores=scored.scores,
+            slices=scored.slices,
+            served=served,
             rank=ranks.rank,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    scores: dict[str, float]
+    slices: Mapping[str, SliceScores]
+
+
+def _scored(
+    config: EvaluateConfig, info: DatasetInfo, plan: SizingPlan, model: nn.Module, ranks: Ranks
+) -> _Scored:
+    """The scores of a model as it is; the same on all ranks."""
+    data = config.data
+    assert data is not None
+    loader = Loader(
+        data,
+        info,
+        config.split,
+        plan,
+        batch_size=config.batch_size,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
+    predicted = predict(model, loader, ranks)
+    return ranks.from_first(
+        lambda: _Scored(
+            scores=asdict(score(predicted.predictions, predicted.labels, info.task)),
+            slices=by_frequency(predicted, data, info, config.split, config.slices),
+        )
+    )
+
+
+def _served(
+    dtype: RoundedDtype, plan: SizingPlan, serving: Serving, before: _Scored, after: _Scored
+) -> ServedScores:
+    return ServedScores(
+        dtype=dtype,
+        scores=after.scores,
+        changes={
+            name: value - before.scores[name]
+            for name, value in after.scores.items()
+            if name != "num_rows"
+        },
+        slices=after.slices,
+        serving_bytes=plan_bytes(plan, serving=serving).serving_bytes,
+        fp32_serving_bytes=plan_bytes(plan).serving_bytes,
+    )
 
 
 def _restored(
@@ -118,6 +182,9 @@ def _restored(
     # takes their widths.
     frozen = replace(trained.optimizer, sparse="amsgrad" if odd_table(plan) else "sgd")
     placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
+    if config.dtype is not None:  # whole rows on one rank, for each has one scale
+        whole_rows = ShardingConfig(kernel=trained.sharding.kernel)
+        placed_anew = replace(placed_anew, sharding=whole_rows)
     engine = build_engine(placed_anew, info, plan, ranks)
     folder = RunFolder(config.run).checkpoints
     checkpoints = Checkpoints(folder, ranks)
