@@ -122,7 +122,7 @@ class Checkpoints:
             ) from error
         model.load_state_dict(state["model"])
         if optimizer is not None:
-            optimizer.load_state_dict(state["optimizer"])
+            optimizer.load_state_dict({"state": _whole(optimizer, state)})
         return _read_progress(path)
 
     def last(self) -> Path | None:
@@ -183,6 +183,15 @@ def _init_lazy_state(optimizer: CombinedOptimizer) -> None:
 
 def _state(model: nn.Module, optimizer: CombinedOptimizer | None) -> dict[str, Any]:
     state: dict[str, Any] = {"model": model.state_dict()}
-    if optimizer is not None:
-        state["optimizer"] = optimizer.state_dict()
+    # Weights without a state (plain SGD keeps none) would leave an empty entry on the ranks that
+    # hold them, which those of another sharding would miss.
+    own = {} if optimizer is None else optimizer.state_dict()["state"]
+    if held := {key: of_weight for key, of_weight in own.items() if of_weight}:
+        state["optimizer"] = {"state": held}
     return state
+
+
+def _whole(optimizer: CombinedOptimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state as it wants it back: with an empty entry where it keeps nothing."""
+    loaded = state["optimizer"]["state"] if "optimizer" in state else {}
+    return {key: loaded.get(key, {}) for key in optimizer.state_dict()["state"]}

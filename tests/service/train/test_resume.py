@@ -157,6 +157,19 @@ def test_a_run_of_two_ranks_resumes_on_one_under_another_sharding_type(kind, opt
     assert resumed.scores == pytest.approx(expected.scores, abs=1e-4)
 
 
+@pytest.mark.dist
+def test_tables_without_optimizer_state_resume_on_more_ranks_and_sharded_anew(tmp_path):
+    config = make_run(tmp_path, epochs=1, max_steps=4, **sharded("table_wise", "sgd"))
+    launch(train, config, nproc=1, name="one")
+    more = {"max_steps": 8, "nproc": 2, "batch_size": 64}
+    more |= sharded("column_wise", "sgd")
+    resumed = launch(train, replace(config, resume=True, **more), nproc=2, name="two")
+    straight = replace(config, output=tmp_path / "straight", **more)
+    expected = launch(train, straight, nproc=2, name="straight")
+    assert resumed.steps == expected.steps
+    assert resumed.scores == pytest.approx(expected.scores, abs=1e-4)
+
+
 def test_a_checkpoint_of_another_model_is_refused_with_a_reason(tmp_path):
     config = make_run(tmp_path, max_steps=2)
     launch(train, config, nproc=1, name="first")
