@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from models.sizing import plan_bytes
 from models.sizing.budget import PlanBytes
 from models.tables import Block, FieldStats, Table
-from service.sizing import SizingFile
+from service.sizing import SizingFile, sizing_bytes
 from sharding.placement import Placement, TablePlacement
 
 
@@ -33,6 +32,8 @@ class TableLine:
     optimizer_bytes: int
     projection_bytes: int
     """Projection with its optimizer's state."""
+    serving_bytes: int
+    """Of the exported table with its projection, in the dtype of the plan."""
     placement: str | None
     """Sharding type and ranks."""
     reason: str
@@ -58,7 +59,7 @@ def explain(
     Raises:
         ValueError: If the placement is of other tables.
     """
-    costs = plan_bytes(sizing.plan, sizing.optimizer).tables
+    costs = sizing_bytes(sizing).tables
     known = {field.name: field for field in stats}
     places = {table.name: table for table in placement.tables} if placement else None
     if places is not None:
@@ -78,6 +79,7 @@ def explain(
             weight_bytes=costs[table.name].weights,
             optimizer_bytes=costs[table.name].optimizer_state,
             projection_bytes=costs[table.name].projection + costs[table.name].projection_state,
+            serving_bytes=costs[table.name].serving,
             placement=describe_place(places[table.name]) if places else None,
             reason=sizing.reasons.get(table.field, ""),
         )
@@ -140,8 +142,8 @@ def compare(old: SizingFile, new: SizingFile) -> Difference:
         unchanged_bytes=sum(change.new_bytes for change in unchanged),
         only_old=tuple(name for name in old.fields if name not in new.fields),
         only_new=tuple(name for name in new.fields if name not in old.fields),
-        old_totals=plan_bytes(old.plan, old.optimizer),
-        new_totals=plan_bytes(new.plan, new.optimizer),
+        old_totals=sizing_bytes(old),
+        new_totals=sizing_bytes(new),
     )
 
 
@@ -198,7 +200,7 @@ def _check_placed(sizing: SizingFile, places: Mapping[str, TablePlacement]) -> N
 
 
 def _field_bytes(sizing: SizingFile) -> dict[str, int]:
-    costs = plan_bytes(sizing.plan, sizing.optimizer).tables
+    costs = sizing_bytes(sizing).tables
     totals = dict.fromkeys(sizing.fields, 0)
     for table in sizing.plan.tables():
         totals[table.field] += costs[table.name].total

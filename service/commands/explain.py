@@ -12,13 +12,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from models.sizing import ServingDtype
 from models.sizing.budget import PlanBytes
 from models.tables import FieldStats
+from service.commands.size_table import describe_serving
 from service.data.dataset import read_dataset_info
 from service.explain import Difference, FieldChange, TableLine, compare, explain
 from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, read_sharding
-from service.sizing import SizingFile, read_sizing, sizing_bytes
+from service.sizing import SizingFile, budgeted_bytes, read_sizing, sizing_bytes
 from sharding.cluster import CLUSTERS
 from sharding.constraints import ShardingConfig
 from sharding.placement import Placement
@@ -70,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
-    console.print(tables_table(lines))
+    is_served = sizing.dtype != "fp32" or sizing.budget_for == "serving"
+    console.print(tables_table(lines, served_as=sizing.dtype if is_served else None))
     console.print(_totals(sizing), highlight=False)
     if difference is not None:
         console.print(f"\n{command.sizing} -> {command.other}", highlight=False)
@@ -105,12 +108,13 @@ def _placement(
     return place(tables, cluster, ShardingConfig(), workload)
 
 
-def tables_table(lines: Sequence[TableLine]) -> Table:
-    """One line a table; what is not known of any has no column."""
+def tables_table(lines: Sequence[TableLine], served_as: ServingDtype | None = None) -> Table:
+    """One line a table; what is not known of any has no column, nor has serving without a dtype."""
     blocks = any(line.name != line.field for line in lines)
     optional = {
         "coverage": [_percent(line.coverage_ratio) for line in lines],
         "lookups": [_percent(line.lookup_ratio) for line in lines] if blocks else [],
+        f"as {served_as}": [f"{line.serving_bytes:,}" for line in lines] if served_as else [],
         "placement": [line.placement or "" for line in lines],
     }
     shown = {title: cells for title, cells in optional.items() if any(cells)}
@@ -124,7 +128,7 @@ def tables_table(lines: Sequence[TableLine]) -> Table:
         "weights": [f"{line.weight_bytes:,}" for line in lines],
         "optimizer": [f"{line.optimizer_bytes:,}" for line in lines],
         "projection": [f"{line.projection_bytes:,}" for line in lines],
-        **{title: shown[title] for title in ("placement",) if title in shown},
+        **{t: shown[t] for t in (f"as {served_as}", "placement") if t in shown},
     }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in columns:
@@ -174,9 +178,11 @@ _FIGURES: Final[Mapping[str, Callable[[PlanBytes], int]]] = {
 def _totals(sizing: SizingFile) -> str:
     cost = sizing_bytes(sizing)
     lines = [f"{name:<20} {figure(cost):>20,}" for name, figure in _FIGURES.items()]
+    lines[-1] += f"  {describe_serving(sizing)}"
     if sizing.budget_bytes:
-        used = cost.training_bytes / sizing.budget_bytes
-        lines.append(f"{'budget':<20} {sizing.budget_bytes:>20,}  {used:.2%} used")
+        used = budgeted_bytes(sizing) / sizing.budget_bytes
+        by = " by serving bytes" if sizing.budget_for == "serving" else ""
+        lines.append(f"{'budget':<20} {sizing.budget_bytes:>20,}  {used:.2%} used{by}")
     return "\n".join(lines)
 
 
@@ -203,6 +209,9 @@ def _as_json(
     found: dict[str, Any] = {
         "tables": [{**asdict(line), "total_bytes": line.total_bytes} for line in lines],
         "totals": _figures(sizing_bytes(sizing)),
+        "budget_for": sizing.budget_for,
+        "dtype": sizing.dtype,
+        "row_alignment": sizing.row_alignment,
     }
     if difference is not None:
         found["difference"] = {

@@ -61,7 +61,7 @@ def summary(sizing: SizingFile) -> str:
     ]
     if sizing.budget_bytes is not None:
         used = budgeted_bytes(sizing) / sizing.budget_bytes
-        of = " by serving" if sizing.budget_for == "serving" else ""
+        of = " by serving bytes" if sizing.budget_for == "serving" else ""
         gap = sizing.totals.get("solver_gap_ratio", 0)
         best = f"; the best plan is worth at most {gap:.2g} more" if gap else ""
         lines.append(f"budget               {sizing.budget_bytes:>16,}  {used:.2%} used{of}{best}")
