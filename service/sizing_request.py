@@ -29,7 +29,13 @@ from models.sizing.base import ValuedScheme
 from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
 from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
-from service.sizing import DEFAULT_BASE_DIM, FORMAT_VERSION, DatasetReference, SizingFile
+from service.sizing import (
+    DEFAULT_BASE_DIM,
+    FORMAT_VERSION,
+    DatasetReference,
+    SizingFile,
+    check_trainable,
+)
 from service.sizing_budget import base_bytes, counted_bytes, fit_budget
 
 logger = logging.getLogger(__name__)
@@ -237,6 +243,7 @@ def _totals(
 ) -> dict[str, float]:
     """The four figures of a plan, and how they compare."""
     request.serving.check(plan)
+    check_trainable(plan, request.optimizer)
     cost = plan_bytes(plan, request.optimizer, request.serving)
     uniform = uniform_bytes(fields, request.base_dim, request.optimizer)
     totals: dict[str, float] = {

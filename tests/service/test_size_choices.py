@@ -67,6 +67,7 @@ def test_widths_are_read_from_the_command_line(data: Path) -> None:
         (["--min-lookups", "-1"], "min_lookups=-1, expected 0 or more"),
         (["--model", "gpt"], "--model 'gpt' is not a model; models: dlrm"),
         (["--rounding", "pow2", "--dim", "12"], "dim=12, expected a power of two"),
+        (["--rounding", "int", "--dim", "5"], "embedding_dim=5, expected 1, 2 or a multiple of 4"),
     ],
 )
 def test_what_cannot_be_asked_for_together_is_one_clear_line(
