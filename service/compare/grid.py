@@ -1,11 +1,12 @@
 """Every run that a comparison asks for, sized where that takes no training."""
 
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from models.sizing import uniform_bytes
+from models.sizing import Serving, uniform_bytes
 from models.tables import PlanError
 from service.compare.choices import REFERENCE, SizingChoice, recipe_of, references, sizing_of
 from service.compare.digest import digest_of
@@ -137,15 +138,14 @@ class _RunMaker:
         slices = () if sizing.startswith(REFERENCE) else spec.slices
         folders = {run.config.output: run.digest for run in first.values()}
         digest = digest_of(self._dataset, plan or request, config, slices, folders)
-        of_seed = f" {seed}" if plan is None else ""
-        file = re.sub(r"[^A-Za-z0-9.]+", "-", f"{sizing} {budget}{of_seed}".strip(" @"))
+        file = _file_name(sizing, budget, str(seed) if plan is None else "")
         return Run(
             recipe=recipe,
             sizing=sizing,
             budget=budget,
             config=replace(
                 config,
-                sizing=spec.output / SIZINGS / recipe / f"{file}.json",
+                sizing=spec.output / SIZINGS / recipe / file,
                 output=spec.output / RUNS / digest,
                 resume=True,  # where a stopped comparison has left it; else from the start
                 keep_checkpoints=1,
@@ -175,6 +175,13 @@ class _RunMaker:
         return plan
 
 
+def _file_name(sizing: str, budget: str, seed: str = "") -> str:
+    """Name of a plan's file; sizings that read alike, and warm-ups, have files of their own."""
+    words = " ".join(filter(None, (sizing, budget, seed)))
+    identity = zlib.crc32(repr((sizing, budget)).encode())
+    return f"{re.sub('[^A-Za-z0-9.]+', '-', words).strip('-')}-{identity:08x}.json"
+
+
 def write_plans(grid: Grid) -> None:
     """Write the sizing files that are known where the runs look for them."""
     runs = (*grid.runs, *grid.warm_ups.values())
@@ -200,4 +207,5 @@ def budget_of(text: str, info: DatasetInfo, request: SizingRequest) -> str | Non
     if not match:
         return text or None
     sized = [s for s in info.field_stats if not request.fields or s.name in request.fields]
-    return str(uniform_bytes(sized, int(match[1]), request.optimizer))
+    served = Serving() if request.budget_for == "serving" else None
+    return str(uniform_bytes(sized, int(match[1]), request.optimizer, served))

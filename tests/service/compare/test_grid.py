@@ -7,7 +7,7 @@ import pytest
 from models.sizing import uniform_bytes
 from models.tables import PlanError
 from service.compare.figures import figures_of, widths_of
-from service.compare.grid import expand
+from service.compare.grid import expand, write_plans
 from service.compare.spec import CompareSpec
 from service.data.dataset import read_dataset_info
 from service.sizing import read_sizing, write_sizing
@@ -96,6 +96,32 @@ def test_a_budget_that_nothing_fits_leaves_the_others_standing(tmp_path):
     grid = expand(replace(small_spec(tmp_path), budgets=("uniform:8", "100")))
     assert set(grid.infeasible) == {"mf uniform 100", "mf popularity 100"}
     assert {run.budget for run in grid.runs} == {"uniform:8"}
+
+
+ALIKE = """
+[warm_ups.uniform]
+dim = 32
+[sizings."uniform 8"]
+dim = 8
+[sizings."uniform-8"]
+dim = 16
+[sizings."größe"]
+dim = 4
+"""
+
+
+def test_sizings_that_read_alike_and_warm_ups_train_their_own_plans(tmp_path):
+    warm = '[sizings.warm]\ntrain = {warm_start = "@uniform"}\n'
+    grid = expand(replace(small_spec(tmp_path, sizings=ALIKE + warm), budgets=(), seeds=(0,)))
+    write_plans(grid)
+    for run in (*grid.runs, *grid.warm_ups.values()):
+        assert read_sizing(run.config.sizing).fields == run.plan.fields, run.name
+
+
+def test_a_budget_for_serving_is_the_bytes_that_a_uniform_width_is_served_with(tmp_path):
+    spec = small_spec(tmp_path, sizings='[sizings.served]\nbudget_for = "serving"\n')
+    plan = next(run.plan for run in expand(spec).runs if run.sizing == "served")
+    assert plan.budget_bytes == 340 * 8 * 4 == plan.totals["serving_bytes"]
 
 
 def test_no_plan_at_all_is_an_error_of_planning(tmp_path):
