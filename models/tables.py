@@ -9,7 +9,7 @@ This file is free of torch, so that the command line answers at once.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam", "amsgrad"]
 """Optimizers of tables. FBGEMM applies them inside the backward pass, except for amsgrad anywhere
@@ -25,6 +25,22 @@ WIDTH_STEP = 4
 """FBGEMM's fused kernels take widths that are multiples of this, column shards included."""
 PACKED_DIMS = (1, 2)
 """Widths below `WIDTH_STEP` that kernels can have all the same, see `Table.stored`."""
+
+_MODULE_WORDS: Final = (
+    "T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu "
+    "cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state "
+    "get_parameter get_submodule half ipu items keys load_state_dict modules mtia named_buffers "
+    "named_children named_modules named_parameters parameters pop register_backward_hook "
+    "register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook "
+    "register_full_backward_pre_hook register_load_state_dict_post_hook "
+    "register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state "
+    "set_submodule share_memory state_dict to to_empty train training type update values xpu "
+    "zero_grad"
+)
+MODULE_WORDS: Final = frozenset(_MODULE_WORDS.split())
+"""Attributes of a `torch.nn.ModuleDict`, whose entries tables are, so that none can have the name;
+written down because this file is free of torch."""
 
 
 def is_fused(optimizer: SparseOptimizer, device: Literal["cpu", "cuda"]) -> bool:
@@ -228,11 +244,26 @@ class SizingPlan:
         return {table.name: table.embedding_dim for table in self.tables()}
 
 
+def check_field_name(name: str) -> None:
+    """Refuse a name that no table can have: tables are modules by their field's name.
+
+    Raises:
+        ValueError: If torch refuses it as a module's name.
+    """
+    if not name or "." in name or name in MODULE_WORDS:
+        better = name.replace(".", "_") if "." in name else f"{name or 'field'}_id"
+        raise ValueError(
+            f"field {name!r}: torch takes no module of this name, and tables are modules; rename "
+            f"the column, for example to {better}"
+        )
+
+
 def check_fields(fields: Sequence[FieldStats]) -> None:
     """Refuse field sets no scheme can size.
 
     Raises:
-        ValueError: If there is no field, a name occurs twice, or a field has no rows.
+        ValueError: If there is no field, a name occurs twice or is none that a table can have, or
+            a field has no rows.
     """
     if not fields:
         raise ValueError("no fields to size; the dataset needs at least one categorical column")
@@ -240,6 +271,7 @@ def check_fields(fields: Sequence[FieldStats]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"fields {twice} occur more than once; give every column its own name")
     for stats in fields:
+        check_field_name(stats.name)
         if stats.num_embeddings < 1:
             raise ValueError(
                 f"field {stats.name!r}: num_embeddings={stats.num_embeddings}, expected at least 1"

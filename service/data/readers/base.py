@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.tables import check_field_name
 from service.data.dataset import LABEL_COLUMN, SourceFile, Task
 
 Strings: TypeAlias = "pa.Array[Any]"
@@ -51,6 +52,8 @@ class Layout:
                 raise ValueError(
                     f"column {name!r} cannot name a file; use a name without '/' or leading '.'"
                 )
+        for name in self.fields:
+            check_field_name(name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -182,6 +182,7 @@ def test_parquet_and_csv_give_the_same_dataset(tmp_path):
         ({"categorical": ["site"], "dense": ["site"]}, "columns site play several parts"),
         ({"categorical": ["site", "y"], "label": "y"}, "columns y play several parts"),
         ({"categorical": ["a/b"]}, "column 'a/b' cannot name a file"),
+        ({"categorical": ["a.b"]}, "field 'a.b': torch takes no module of this name"),
         ({"delimiter": "::"}, "delimiter='::', expected one character"),
         ({"lists": {"tags": ""}}, "lists.tags='', expected the text between two values"),
     ],

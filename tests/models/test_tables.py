@@ -1,0 +1,30 @@
+"""Names that tables can have."""
+
+import pytest
+from torch import nn
+
+from models.sizing import Uniform
+from models.tables import FieldStats, check_field_name
+
+ATTRIBUTES = [name for name in dir(nn.ModuleDict()) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", ["", "user.id", *ATTRIBUTES])
+def test_names_that_torch_refuses_are_refused_before_anything_is_built(name: str) -> None:
+    with pytest.raises(KeyError):
+        nn.ModuleDict({name: nn.Identity()})
+    with pytest.raises(ValueError, match="rename the column, for example to "):
+        check_field_name(name)
+
+
+@pytest.mark.parametrize("name", ["types", "user_id", "größe", "a b", "a@b", "#1", "weight"])
+def test_names_that_torch_takes_are_sized(name: str) -> None:
+    nn.ModuleDict({name: nn.Identity()})
+    stats = FieldStats(name=name, num_embeddings=3, num_lookups=3)
+    assert Uniform()([stats]).dims() == {name: 16}
+
+
+def test_a_scheme_says_which_name_is_in_the_way() -> None:
+    stats = FieldStats(name="type", num_embeddings=3, num_lookups=3)
+    with pytest.raises(ValueError, match=r"field 'type': .* for example to type_id"):
+        Uniform()([stats])
