@@ -169,7 +169,7 @@ def _lookup_ratio(table: Table, stats: FieldStats) -> float | None:
     """Share of lookups by the frequency curve, linear between its points."""
     if table.num_ids == stats.num_embeddings:
         return 1.0
-    if not stats.frequency_curve:
+    if not stats.frequency_curve or not stats.num_lookups:
         return None
     below = _lookups_below(table.first_id + table.num_ids, stats)
     return (below - _lookups_below(table.first_id, stats)) / stats.num_lookups

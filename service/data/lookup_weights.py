@@ -63,7 +63,8 @@ def _by_rank(stats: FieldStats, power: float) -> tuple[Ends | None, Floats]:
     rows, lookups = np.diff(ends, prepend=0), np.diff(below, prepend=0)
     counts = np.maximum(lookups / rows, 1.0)
     weights = counts**-power
-    weights *= lookups.sum() / (lookups * weights).sum()
+    if lookups.any():  # else the field is a list that is always empty, and nothing is weighted
+        weights *= lookups.sum() / (lookups * weights).sum()
     weights = weights.astype(np.float32)
     if stats.num_embeddings <= SMALL_ROWS:
         return None, np.repeat(weights, rows)

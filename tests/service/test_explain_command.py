@@ -112,6 +112,16 @@ def test_blocks_share_the_lookups_of_their_field(
     assert lines["C1"]["lookup_ratio"] == 1
 
 
+def test_blocks_of_a_field_that_is_never_looked_up_have_no_share(
+    old: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = json.loads((data / "dataset.json").read_text())
+    info["fields"][2]["stats"] |= {"num_lookups": 0, "frequency_curve": [[1, 0], [3000, 0]]}
+    (data / "dataset.json").write_text(json.dumps(info))
+    lines = as_json(capsys, old, "--data", data)["tables"]
+    assert [line["lookup_ratio"] for line in lines] == [1.0, 1.0, None, None]
+
+
 def test_a_cluster_tells_where_tables_live(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, old, "--cluster", "local", "--ranks", "2")
     assert "table_wise on 0" in text

@@ -67,6 +67,14 @@ def test_lookups_weigh_by_their_frequency_and_one_on_average(power, small_rows, 
     assert found[:3, 1] == pytest.approx([(expected[0] + expected[6]) / 2, 0, expected[3]])
 
 
+def test_lists_that_are_always_empty_weigh_nothing():
+    stats = FieldStats(name="l", num_embeddings=2, num_lookups=0, frequency_curve=((2, 0),))
+    empty = ListColumn(lengths=np.zeros(3, np.int32), values=np.zeros(0, np.int32))
+    none, single = np.zeros((3, 0), np.float32), np.zeros((0, 3), np.int32)
+    examples = Columns(labels=np.zeros(3, np.float32), dense=none, ids=single, lists=(empty,))
+    assert LookupWeights([stats], ["l"], power=0.5)(examples).tolist() == [[0], [0], [0]]
+
+
 @pytest.mark.dist
 @pytest.mark.parametrize("nproc", [1, 2])
 @pytest.mark.parametrize(("kind", "sparse"), [("row_wise", "sgd"), ("data_parallel", "amsgrad")])
