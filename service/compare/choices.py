@@ -47,6 +47,7 @@ def read_spec(path: Path) -> CompareSpec:
     """
     try:
         spec = parse_spec(path)
+        _check_names(spec)
         folders = {name: Path(name) for name in spec.warm_ups}
         for kind in ("warm_ups", "sizings"):
             for name in getattr(spec, kind):
@@ -57,6 +58,14 @@ def read_spec(path: Path) -> CompareSpec:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return spec
+
+
+def _check_names(spec: CompareSpec) -> None:
+    for kind, example in (("recipes", 'preset = "mf"'), ("sizings", 'scheme = "uniform"')):
+        if not getattr(spec, kind):
+            raise ValueError(f"it has no {kind}; give at least one: [{kind}.NAME], {example}")
+    if slashed := [name for name in spec.recipes if not name or "/" in name]:
+        raise ValueError(f"recipes: {slashed[0]!r} names files; use a name without '/'")
 
 
 def recipe_of(

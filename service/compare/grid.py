@@ -203,7 +203,7 @@ def _request(
 
 def budget_of(text: str, info: DatasetInfo, request: SizingRequest) -> str | None:
     """A budget in the words of a request; ``uniform:4`` becomes the bytes of uniform width 4."""
-    match = re.fullmatch(r"uniform:(\d+)", text.strip())
+    match = re.fullmatch(r"uniform:([1-9]\d*)", text.strip())
     if not match:
         return text or None
     sized = [s for s in info.field_stats if not request.fields or s.name in request.fields]

@@ -35,6 +35,11 @@ def test_a_budget_may_be_the_bytes_of_a_uniform_width(tmp_path):
     assert budget * 0.8 < figures_of(*plans["popularity"])["training_bytes"] <= budget
 
 
+def test_a_uniform_width_of_nothing_is_no_budget(tmp_path):
+    with pytest.raises(ValueError, match="budget 'uniform:0' is not a number of bytes"):
+        expand(replace(small_spec(tmp_path), budgets=("uniform:0",)))
+
+
 def test_what_decides_a_result_decides_the_hash_and_nothing_else(tmp_path):
     spec = small_spec(tmp_path)
     before = digests(spec)

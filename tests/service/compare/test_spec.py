@@ -67,6 +67,7 @@ REFUSED_RECIPES = {
     "optimizer.sparse_lr = -1.0": r"recipes.mf.optimizer: .*sparse_lr=-1.0",
     "seed = 3": r"recipes.mf.seed is given, but compare sets seed itself",
     '[recipes.b]\npreset = "mff"': r"recipes.b.preset='mff', expected one of dlrm",
+    '[recipes."b/c"]\npreset = "mf"': r"recipes: 'b/c' names files; use a name without '/'",
 }
 
 
@@ -93,6 +94,14 @@ REFUSED_SIZINGS = {
 def test_a_sizing_that_is_none_is_refused(text, tmp_path):
     with pytest.raises(ValueError, match=REFUSED_SIZINGS[text]):
         small_spec(tmp_path, sizings=f"[sizings.s]\n{text}\n")
+
+
+@pytest.mark.parametrize("kind", ["recipes", "sizings"])
+def test_a_comparison_of_nothing_is_refused(kind, tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text('[recipes.a]\npreset = "mf"\n' if kind == "sizings" else "[sizings.uniform]\n")
+    with pytest.raises(ValueError, match=rf"spec.toml: it has no {kind}; give at least one"):
+        read_spec(path)
 
 
 def test_a_missing_file_says_where_to_read(tmp_path):
