@@ -51,9 +51,10 @@ def run_cost(folder: Path) -> WarmUpCost:
     """What a run took, and the runs that it was started from.
 
     Raises:
-        FileNotFoundError: If the run has not ended.
+        FileNotFoundError: If there is no such run, or it has not ended.
     """
     path = folder / RESULT_FILE
+    RunFolder(folder).read_run()
     if not path.is_file():
         raise FileNotFoundError(
             f"{folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
@@ -128,7 +129,7 @@ class WarmUp:
         """Vectors of a run of ids in pieces, with the id that each piece starts at.
 
         Shape:
-            - Output: ``(n, D_f)``, behind the projection.
+            - Output: ``(n, D_f)``, behind the projection or padding.
         """
         for table in self._tables:
             start, end = max(first_id, table.first_id), min(end_id, table.first_id + table.num_ids)
@@ -172,9 +173,10 @@ class WarmUp:
         return rows % table.num_embeddings
 
     def _projection(self, table: Table) -> Vectors | None:
-        """``(d, D_f)``; None for a table that needs none."""
+        """``(d, D_f)``, of padding the identity; None for a table that needs none."""
         if table.name not in self._slots:
-            return None
+            d, width = table.embedding_dim, self.plan.target_dim(table)
+            return None if d == width else np.eye(d, width, dtype=np.float32)
         index, slot = self._slots[table.name]
         projection: Vectors = self._stored.read(f"{PROJECTIONS}{index}")[slot]
         return projection

@@ -215,7 +215,7 @@ def test_a_scheme_without_a_run_says_how_to_get_one(folder):
 
 
 def test_a_folder_that_holds_no_run_is_refused(folder):
-    with pytest.raises(FileNotFoundError, match=r"result\.json"):
+    with pytest.raises(FileNotFoundError, match=r"run\.json"):
         size_dataset(folder / "data", SizingRequest(scheme=Spectral(warm_up=str(folder / "data"))))
 
 
