@@ -156,7 +156,13 @@ class SizeCommand:
         if self.model is not None and self.model not in NETWORKS:
             known = ", ".join(NETWORKS)
             raise ValueError(f"--model {self.model!r} is not a model; models: {known}")
-        return self.join or (NETWORKS[self.model]().join if self.model else "project")
+        own = NETWORKS[self.model]().join if self.model else self.join or "project"
+        if self.join not in (None, own) and "concatenate" in (self.join, own):
+            raise ValueError(
+                f"--join {self.join}: {self.model} joins its fields by {own!r} and cannot be "
+                f"trained otherwise; leave --join out"
+            )
+        return self.join or own
 
     def _scheme(self) -> Sizing:
         name = "file" if self.scheme == "uniform" and self._by_hand() else self.scheme

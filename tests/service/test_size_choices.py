@@ -65,6 +65,8 @@ def test_widths_are_read_from_the_command_line(data: Path) -> None:
         (["--rows", "auto"], "rows='auto' trades rows for width under a budget; give a budget"),
         (["--rows", "auto", "--budget", "2x", "--min-lookups", "3"], "give one of them"),
         (["--min-lookups", "-1"], "min_lookups=-1, expected 0 or more"),
+        (["--model", "ncf", "--join", "pad"], "--join pad: ncf joins its fields by 'concatenate'"),
+        (["--model", "fm", "--join", "concatenate"], "fm joins its fields by 'project'"),
         (["--model", "gpt"], "--model 'gpt' is not a model; models: dlrm"),
         (["--rounding", "pow2", "--dim", "12"], "dim=12, expected a power of two"),
         (["--rounding", "int", "--dim", "5"], "embedding_dim=5, expected 1, 2 or a multiple of 4"),
