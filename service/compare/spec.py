@@ -102,4 +102,5 @@ def fault_of(error: ValidationError, *place: str) -> str:
     where = ".".join([*place, *map(str, fault["loc"])])
     value = f" (value {fault['input']!r})" if not isinstance(fault["input"], dict) else ""
     is_unknown = fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
-    return f"{where}: {'there is no such key' if is_unknown else fault['msg']}{value}"
+    said = "there is no such key" if is_unknown else fault["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, [where, f"{said}{value}"]))

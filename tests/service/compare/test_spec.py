@@ -47,7 +47,7 @@ def test_a_sizing_may_change_the_training(tmp_path):
 REFUSED = {
     "sizingz = 1": r"spec.toml: sizingz: there is no such key \(value 1\)",
     "seeds = []": r"seeds: Tuple should have at least 1 item",
-    'baseline = "unifrom"': r"baseline='unifrom' is not a sizing; sizings: uniform, popularity",
+    'baseline = "unifrom"': r"spec.toml: baseline='unifrom' is not a sizing; sizings: uniform",
     "threads = 0": r"threads: .* greater than or equal to 1",
 }
 
