@@ -12,6 +12,7 @@ def configure_logs() -> None:
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
     # TorchRec and FBGEMM set their own loggers to INFO and describe every kernel they make.
-    for name in ("torchrec", "fbgemm_gpu", "torch"):
+    # torch sets its own level when it is imported after this, but leaves those of its modules.
+    for name in ("torchrec", "fbgemm_gpu", "torch", "torch.fx._symbolic_trace"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="torch|fbgemm")
