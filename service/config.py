@@ -93,7 +93,8 @@ class TrainConfig:
 
     l2: float = 0.0
     """Penalty on the squared norm of every looked-up, projected vector, mean over examples; 0 for
-    none. 0.05 to 0.1 on ratings (biased MF on MovieLens 1M); clicks need far less or none."""
+    none. On ratings 0.05 to 0.1, or half of it with ``l2_growth`` 0.25 (biased MF on MovieLens
+    1M); clicks need far less or none."""
 
     l2_bias: float | None = None
     """The same for the biases of mf and dotbias, the first element of a vector; as ``l2`` if
