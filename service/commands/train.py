@@ -81,7 +81,8 @@ def _stopped(number: signal.Signals, config: TrainConfig) -> int:
 _DESCRIPTION = """Train one model on one dataset with one sizing plan.
 
 The first argument is a preset or a TOML or JSON file with the same names as the flags; flags
-override what it says."""
+override what it says. The defaults below are those of the preset that is named, or of dlrm:
+`mixdim train mf --help` shows mf's."""
 
 
 def _starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
