@@ -259,3 +259,6 @@ Network = (  # add a model: one file, one name here
 NETWORKS: Final[Mapping[str, type[Network]]] = MappingProxyType(
     {network.__dataclass_fields__["kind"].default: network for network in get_args(Network)}
 )
+
+PAIRWISE: Final = ("mf", "dotbias")
+"""Networks that multiply exactly two fields."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from models.networks import NETWORKS
+from models.networks import NETWORKS, PAIRWISE
 from models.sizing import SIZING, BudgetFor, RowAlignment, ServingDtype, Sizing, Solver
 from models.sizing.rounding import Rounding
 from models.tables import Join, SparseOptimizer
@@ -18,6 +18,7 @@ from service.commands.cluster_summary import summary_lines
 from service.commands.size_table import dtype_lines, explain_table, summary
 from service.data.dataset import read_dataset_info
 from service.on_cluster import summarise_on
+from service.presets import PRESETS
 from service.serving_dtypes import bought_by_dtype
 from service.sizing import DEFAULT_BASE_DIM, SizingFile, write_sizing
 from service.sizing_request import Rows, SizingRequest, size_dataset
@@ -55,11 +56,12 @@ class SizeCommand:
     output: Path = Path("sizing.json")
     """File to write."""
 
-    optimizer: SparseOptimizer = "rowwise_adagrad"
-    """Optimizer of the tables; its state counts."""
+    optimizer: SparseOptimizer | None = None
+    """Optimizer of the tables, whose state counts; that of the model's preset by default, and
+    rowwise_adagrad without a model."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar=f"{{{','.join(NETWORKS)}}}")] = None
-    """Model that is trained; those that concatenate fields need no projections."""
+    """Model that is trained: decides the optimizer, and whether narrow fields are projected."""
 
     join: Join | None = None
     """How that model brings fields together, instead of its own way; project by default."""
@@ -145,17 +147,38 @@ class SizeCommand:
         Raises:
             ValueError: If a flag belongs to another scheme.
         """
-        shared = {field.name for field in dataclasses.fields(SizingRequest)} - {"scheme", "join"}
+        own = {"scheme", "join", "optimizer"}
+        shared = {field.name for field in dataclasses.fields(SizingRequest)} - own
+        self._check_model()
         return SizingRequest(
             scheme=self._scheme(),
             join=self._join(),
+            optimizer=self._optimizer(),
             **{name: getattr(self, name) for name in shared},
         )
 
-    def _join(self) -> Join:
+    def _check_model(self) -> None:
         if self.model is not None and self.model not in NETWORKS:
             known = ", ".join(NETWORKS)
             raise ValueError(f"--model {self.model!r} is not a model; models: {known}")
+
+    def check_pair(self, sizing: SizingFile) -> None:
+        """Refuse a plan of other than two fields for a model that multiplies two.
+
+        Raises:
+            ValueError: If there are fewer or more.
+        """
+        if self.model in PAIRWISE and len(sizing.fields) != 2:
+            raise ValueError(
+                f"--model {self.model} multiplies two fields, {len(sizing.fields)} are sized; name "
+                f"two, such as --fields {' '.join([*sizing.fields][:2])}"
+            )
+
+    def _optimizer(self) -> SparseOptimizer:
+        preset = PRESETS[self.model]().optimizer.sparse if self.model else "rowwise_adagrad"
+        return self.optimizer or preset
+
+    def _join(self) -> Join:
         own = NETWORKS[self.model]().join if self.model else self.join or "project"
         if self.join not in (None, own) and "concatenate" in (self.join, own):
             raise ValueError(
@@ -200,6 +223,7 @@ def main(argv: Sequence[str]) -> int:
     """Size a dataset, write the file and explain every width."""
     command = tyro.cli(SizeCommand, args=list(argv), prog="mixdim size")
     sizing = size_dataset(command.data, command.request())
+    command.check_pair(sizing)
     placed = _on_cluster(command, sizing)
     write_sizing(sizing, command.output)
     if command.json:

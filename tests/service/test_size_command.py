@@ -238,3 +238,20 @@ def test_a_plan_of_another_dataset_is_refused(data: Path, sized: SizingFile) -> 
     info = read_dataset_info(data)
     with pytest.raises(ValueError, match="field 'C3' is sized but not in the dataset"):
         sized.check_against(replace(info, fields=info.fields[:2]))
+
+
+def test_a_model_brings_the_optimizer_of_its_preset(data: Path) -> None:
+    pair = ("--model", "mf", "--fields", "C1", "C2")
+    _, output = size(data, *pair)
+    assert read_sizing(output).optimizer == "adam"
+    _, output = size(data, *pair, "--optimizer", "amsgrad")
+    assert read_sizing(output).optimizer == "amsgrad"
+
+
+def test_a_factorization_of_all_fields_is_refused_and_told_how_to_name_two(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, output = size(data, "--model", "mf")
+    assert (code, output.exists()) == (2, False)
+    message = "multiplies two fields, 3 are sized; name two, such as --fields C1 C2"
+    assert message in " ".join(capsys.readouterr().err.split())
