@@ -66,11 +66,10 @@ def main(argv: Sequence[str]) -> int:
         if (value := getattr(command, name)) is not None
     }
     spec = replace(read_spec(command.spec), **changes)
-    for name in TALK_OF_SIZING:
-        logging.getLogger(name).setLevel(logging.ERROR)
     if command.plot_only:
         return _draw(spec, as_json_too=command.json)
-    grid = expand(spec)
+    with _silenced(TALK_OF_SIZING):
+        grid = expand(spec)
     todo = to_do(grid, _records(spec), retry_failed=command.retry_failed)
     if command.dry_run:
         return _list(spec, grid)
@@ -83,6 +82,20 @@ def main(argv: Sequence[str]) -> int:
     with _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
         train_missing(spec, grid, todo, report)
     return _draw(spec, as_json_too=command.json)
+
+
+@contextmanager
+def _silenced(names: Sequence[str]) -> Iterator[None]:
+    """Keep loggers from warning for a while."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _records(spec: CompareSpec) -> dict[str, Record]:

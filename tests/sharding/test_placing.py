@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torchrec.distributed.sharding_plan import calculate_shard_sizes_and_offsets
 
 from models.sizing.budget import table_bytes
+from models.sizing.serving import Serving
 from models.tables import PlanError, SparseOptimizer, Table
 from sharding.cluster import CLUSTERS, GIB, Cluster
 from sharding.constraints import SHARDING_TYPES, ShardingConfig, ShardingType
@@ -222,7 +223,7 @@ def test_an_override_that_would_leave_a_rank_empty_is_refused() -> None:
 def test_bytes_of_whole_tables_are_those_of_the_sizing(optimizer: SparseOptimizer) -> None:
     tables, workload = many_tables(10), replace(WORKLOAD, optimizer=optimizer)
     figures = report(place(tables, ROOMY_LARGE, ShardingConfig(), workload), ROOMY_LARGE, workload)
-    assert figures.bytes == sum(table_bytes(x, 0, optimizer).total for x in tables)
+    assert figures.bytes == sum(table_bytes(x, 0, optimizer, Serving()).total for x in tables)
 
 
 @pytest.mark.parametrize(("optimizer", "floats"), [("adam", 4), ("amsgrad", 5)])
