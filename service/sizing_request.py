@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.sizing import (
@@ -29,6 +28,7 @@ from models.sizing.base import ValuedScheme
 from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
 from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
+from service.data.lookups import lookups_per_id
 from service.sizing import (
     DEFAULT_BASE_DIM,
     FORMAT_VERSION,
@@ -140,10 +140,10 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
     info = read_dataset_info(folder)
     fields = _chosen(info.field_stats, request.fields, "--fields")
     cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
-    counts = {stats.name: _lookups_per_id(folder, stats.name) for stats in cut}
+    counts = {stats.name: lookups_per_id(folder, stats.name) for stats in cut}
     every = counts
     if request.min_lookups:
-        every = {stats.name: _lookups_per_id(folder, stats.name) for stats in fields}
+        every = {stats.name: lookups_per_id(folder, stats.name) for stats in fields}
     if isinstance(request.scheme, Spectral) and not request.scheme.spectra:
         request = replace(request, scheme=_measured(request, folder, fields, counts))
     asked = plan_fields(fields, request, counts)
@@ -226,12 +226,6 @@ def _chosen(fields: Sequence[FieldStats], names: Sequence[str], flag: str) -> li
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{flag}: {unknown} are not fields; fields: {', '.join(known)}")
     return [stats for stats in fields if not names or stats.name in names]
-
-
-def _lookups_per_id(folder: Path, name: str) -> NDArray[Any]:
-    path = folder / "vocab" / f"{name}.parquet"
-    counts: NDArray[Any] = pq.read_table(path, columns=["count"])["count"].to_numpy()
-    return counts
 
 
 def _totals(

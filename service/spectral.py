@@ -24,9 +24,10 @@ from models.tables import WIDTH_STEP, SizingPlan
 from service.data.batch import Batch
 from service.data.dataset import DatasetInfo, Split, read_dataset_info
 from service.data.loader import Loader
+from service.data.lookups import lookups_per_id
 from service.train.engine import build_task
 from service.train.task import TrainTask
-from service.warm_up import Vectors, WarmUp, lookups_per_id, run_cost
+from service.warm_up import Vectors, WarmUp, run_cost
 
 SAMPLE_EXAMPLES: Final = 1 << 17
 """Examples of each split that are looked at, at most."""

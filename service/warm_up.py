@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, cast
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -255,10 +254,3 @@ def projection_slots(plan: SizingPlan) -> Mapping[str, tuple[int, int]]:
         for index, (_, names) in enumerate(unify.narrow_tables)
         for slot, name in enumerate(names)
     }
-
-
-def lookups_per_id(data: Path, field: str) -> NDArray[np.int64]:
-    """Lookups of every id of a field in the training split."""
-    table = pq.read_table(data / "vocab" / f"{field}.parquet", columns=["count"])
-    counts: NDArray[np.int64] = table["count"].to_numpy()
-    return counts

@@ -33,10 +33,11 @@ from service.data.dataset import (
     SplitInfo,
     write_dataset_info,
 )
+from service.data.lookups import lookups_per_id
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.loop import train
-from service.warm_up import WarmUp, lookups_per_id
+from service.warm_up import WarmUp
 
 RANKS: Final = {"C1": 8, "C2": 8, "C3": 4, "C4": 4, "C5": 2, "C6": 2, "C7": 1, "C8": 1} | {
     "C9": 0,

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from service.data.dataset import DatasetInfo, FieldInfo, Split, Task
+from service.data.lookups import lookups_per_id
 
 if TYPE_CHECKING:
     from service.train.evaluation import Predicted
@@ -88,8 +89,7 @@ def by_frequency(
     found = {}
     for field in fields:
         unknown_id = check_slice(info, field).unknown_id
-        counts = pq.read_table(data / "vocab" / f"{field}.parquet", columns=["count"])["count"]
-        slices = slice_of_ids(counts.to_numpy(), unknown_id)
+        slices = slice_of_ids(lookups_per_id(data, field), unknown_id)
         parts = [pq.read_table(data / part, columns=[field]) for part in info.splits[split].parts]
         ids = np.concatenate([part[field].to_numpy() for part in parts])
         found[field] = score_slices(predicted, ids, slices, info.task)

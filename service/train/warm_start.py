@@ -36,11 +36,12 @@ from models.sizing.spectral import (
 from models.tables import SizingPlan, Table
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
+from service.data.lookups import lookups_per_id
 from service.distributed import Ranks
 from service.run_folder import RunFolder
 from service.train.initialise import local_shards, table_name
 from service.train.warm_layers import Rotations, fitting_layers
-from service.warm_up import Vectors, WarmUp, lookups_per_id, projection_slots, run_cost
+from service.warm_up import Vectors, WarmUp, projection_slots, run_cost
 
 logger = logging.getLogger(__name__)
 

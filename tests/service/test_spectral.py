@@ -14,11 +14,12 @@ from models.networks import MFNetwork, NCFNetwork
 from models.sizing import Spectral, Uniform
 from service.__main__ import main
 from service.config import TrainConfig
+from service.data.lookups import lookups_per_id
 from service.distributed import launch
 from service.sizing_request import SizingRequest, size_dataset
 from service.spectral import measure_spectra, runs_of
 from service.train.warm_layers import fitting_layers
-from service.warm_up import WarmUp, lookups_per_id, run_cost
+from service.warm_up import WarmUp, run_cost
 from sharding.constraints import ShardingConfig
 from tests.datasets import write_dataset
 from tests.service.warm_runs import (
