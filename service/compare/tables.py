@@ -56,6 +56,11 @@ def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[
     for recipe in dict.fromkeys(point.recipe for point in points):
         of_recipe = [point for point in points if point.recipe == recipe]
         parts += [f"## {recipe}", _points_table(spec, of_recipe)]
+        if longer := _trained_longer(spec, of_recipe):
+            parts.append(
+                f"Trained longer than {spec.baseline}, by a warm-up: {', '.join(longer)}. "
+                f"A part of their difference may be due to that."
+            )
         fields = dict.fromkeys(field for point in of_recipe for field in point.slices)
         for field in fields:
             parts += [f"### {recipe}, by frequency of {field}", _slices_table(of_recipe, field)]
@@ -82,6 +87,14 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
             ]
         )
     return _markdown(lines, left=3)
+
+
+def _trained_longer(spec: CompareSpec, points: Sequence[Point]) -> list[str]:
+    """Sizings that come after a longer warm-up than the baseline that they are compared with."""
+    before = {p.budget: p.warm_up_seconds for p in points if p.sizing == spec.baseline}
+    compared = [point for point in points if point.difference is not None]
+    longer = [point.sizing for point in compared if point.warm_up_seconds > before[point.budget]]
+    return list(dict.fromkeys(longer))
 
 
 def _slices_table(points: Sequence[Point], field: str) -> str:

@@ -111,6 +111,15 @@ def test_json_csv_and_markdown_say_the_same():
     assert markdown.count("| 7.0 + 2.0 |") == 2, "the warm-up's time counts"
 
 
+def test_what_trained_longer_than_its_baseline_is_named():
+    note = "Trained longer than uniform, by a warm-up: narrow."
+    assert note in as_markdown(SPEC, points(), {})
+    cells, records = recorded()
+    for record in records.values():
+        record["needs"] = ["first"]
+    assert note not in as_markdown(SPEC, frontier(SPEC, cells, records), {})
+
+
 def test_an_unknown_metric_names_those_there_are():
     with pytest.raises(ValueError, match="metric='auc' is no score of these runs, which have mse"):
         frontier(replace(SPEC, metric="auc"), *recorded())
