@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sharding.cluster import CLUSTERS, Cluster, local
 from sharding.placement import Placement
 from sharding.report import PlanReport
+from sharding.tiling import check_placement, with_shards
 
 FORMAT_VERSION: Final = 1
 
@@ -49,7 +50,8 @@ def read_sharding(path: Path) -> Placement:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it does not follow the format, or shards do not tile a table.
+        ValueError: If it does not follow the format, shards do not tile a table, or they lie where
+            TorchRec does not look for them.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; make it with `mixdim plan`")
@@ -62,7 +64,14 @@ def read_sharding(path: Path) -> Placement:
             f"{path}: format_version={content.format_version}, expected {FORMAT_VERSION}; "
             f"run mixdim plan again"
         )
-    return content.placement
+    placement = content.placement
+    try:
+        tables = tuple(with_shards(table, placement) for table in placement.tables)
+        placement = replace(placement, tables=tables)
+        check_placement(placement)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return placement
 
 
 def describe(report: PlanReport) -> dict[str, Any]:

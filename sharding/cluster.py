@@ -103,10 +103,9 @@ class Cluster:
         return min(self.ranks_per_host, self.num_ranks)
 
     @property
-    def link_bytes_per_second(self) -> float:
-        """Slowest link that an exchange among all ranks crosses."""
-        within_host = self.num_ranks <= self.ranks_per_host
-        return self.intra_host_bytes_per_second if within_host else self.inter_host_bytes_per_second
+    def num_hosts(self) -> int:
+        """Hosts that the ranks fill."""
+        return self.num_ranks // self.local_size
 
     def memory_field(self, kernel: Kernel) -> Literal["hbm_bytes", "ddr_bytes"]:
         """Name of the memory that tables live in.
@@ -114,16 +113,22 @@ class Cluster:
         Raises:
             ValueError: If the kernel needs a GPU and the cluster has none.
         """
-        if kernel == "fused_uvm" and self.device == "cpu":
+        if kernel != "fused" and self.device == "cpu":
             raise ValueError(
-                "kernel='fused_uvm' keeps tables in host memory for GPUs, but the cluster's "
-                "device='cpu'; use kernel='fused'"
+                f"kernel={kernel!r} keeps tables in host memory for GPUs, but the cluster's "
+                f"device='cpu'; use kernel='fused'"
             )
         return "hbm_bytes" if self.device == "cuda" and kernel == "fused" else "ddr_bytes"
 
     def table_bytes(self, kernel: Kernel) -> int:
         """Memory of one rank that tables and their optimizer state may fill."""
         memory_bytes: int = getattr(self, self.memory_field(kernel))
+        return int(memory_bytes * (1 - self.reserve_ratio))
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory of one rank's device that tables or their cache may share with other layers."""
+        memory_bytes = self.hbm_bytes if self.device == "cuda" else self.ddr_bytes
         return int(memory_bytes * (1 - self.reserve_ratio))
 
 

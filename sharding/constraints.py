@@ -8,14 +8,29 @@ from pydantic import ConfigDict
 
 from models.tables import WIDTH_STEP, SparseOptimizer, is_fused
 
-ShardingType = Literal["table_wise", "row_wise", "column_wise", "data_parallel", "table_row_wise"]
+ShardingType = Literal[
+    "table_wise",
+    "row_wise",
+    "column_wise",
+    "data_parallel",
+    "table_row_wise",
+    "table_column_wise",
+    "grid_shard",
+]
 """TorchRec's names: a whole table on one rank; cut by rows over all ranks; cut by columns; a copy
-on every rank; cut by rows over the ranks of one host."""
+on every rank; cut by rows over the ranks of one host; cut by columns over the ranks of one host;
+cut by columns over hosts, and each piece by rows over the ranks of its host."""
 
-Kernel = Literal["fused", "fused_uvm"]
-"""``fused`` keeps tables in the device's memory, ``fused_uvm`` in host memory that a GPU reads."""
+Kernel = Literal["fused", "fused_uvm", "fused_uvm_caching"]
+"""``fused`` keeps tables in the device's memory, ``fused_uvm`` in host memory that a GPU reads,
+``fused_uvm_caching`` likewise, with a cache of rows in the device's memory."""
 
 SHARDING_TYPES: Final[tuple[ShardingType, ...]] = get_args(ShardingType)
+
+HOST_TYPES: Final[tuple[ShardingType, ...]] = ("table_row_wise", "table_column_wise", "grid_shard")
+"""Types whose shards lie on the ranks of one host together."""
+
+KERNELS: Final[tuple[Kernel, ...]] = get_args(Kernel)
 
 _DEFAULT_TYPES: Final[tuple[ShardingType, ...]] = ("table_wise", "row_wise")
 
@@ -40,7 +55,11 @@ class ShardingConfig:
     """Narrowest column shard; a multiple of 4. No table is cut into more shards than ranks."""
 
     kernel: Kernel = "fused"
-    """Memory that tables live in: the device's own, or the host's (GPU only)."""
+    """Memory that tables live in: the device's own, or the host's, with or without a cache of rows
+    on the device (GPU only)."""
+
+    cache_load_factor: float = 0.2
+    """Share of the rows that fused_uvm_caching keeps on the device; in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not self.types:
@@ -50,6 +69,10 @@ class ShardingConfig:
             raise ValueError(
                 f"min_partition={self.min_partition}, expected a positive multiple of "
                 f"{WIDTH_STEP} (FBGEMM kernels); try {nearest}"
+            )
+        if not 0 < self.cache_load_factor <= 1:
+            raise ValueError(
+                f"cache_load_factor={self.cache_load_factor}, expected in (0, 1]; try 0.2"
             )
 
     def types_of(self, table: str) -> tuple[ShardingType, ...]:

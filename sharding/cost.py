@@ -1,7 +1,8 @@
 """What one shard of a table costs a rank: bytes exactly, seconds roughly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final, Protocol
 
 from models.sizing.budget import BYTE_COST
@@ -10,6 +11,9 @@ from sharding.cluster import GIB, Cluster
 from sharding.constraints import ShardingType
 
 ID_BYTES: Final = 8
+
+CACHE_WAYS: Final = 32
+"""Slots of a set of FBGEMM's cache on GPUs."""
 
 TABLE_PASSES: Final = 3
 """Times a looked-up row crosses memory: read forward; read and written by the optimizer."""
@@ -57,17 +61,50 @@ def shard_bytes(
     return held
 
 
+def cache_bytes(shapes: Sequence[tuple[int, int]], load_factor: float) -> int:
+    """Device memory of one rank's cache of host tables, as FBGEMM allocates it.
+
+    A row of the cache is as wide as the widest shard, so a narrow table among wide ones gains
+    nothing there. Each slot has a key and a time besides, each row of a shard its table's number.
+
+    Args:
+        shapes: Rows and columns of the rank's shards.
+        load_factor: Share of the rows that are cached.
+    """
+    if not shapes:
+        return 0
+    num_rows = sum(rows for rows, _ in shapes)
+    num_slots = max(1, ceil(int(num_rows * load_factor) / CACHE_WAYS)) * CACHE_WAYS
+    widest = max(columns for _, columns in shapes)
+    return num_slots * (widest * FLOAT_BYTES + 16) + num_rows * 4
+
+
+def sent_vectors(sharding_type: ShardingType, cluster: Cluster, batch_size: int) -> tuple[int, int]:
+    """Pooled vectors that the rank of a shard sends in a forward pass.
+
+    A row shard sends its partial sum of *every* example, so cutting a table by rows over N ranks
+    multiplies the traffic by N; cutting it by columns leaves it as it is. Cut by rows over a host,
+    the host's ranks first add up their sums among each other; then each sends those of an equal
+    share of the examples on.
+
+    Returns:
+        Vectors to ranks of the same host, and to ranks of other hosts.
+    """
+    ranks, local, hosts = cluster.num_ranks, cluster.local_size, cluster.num_hosts
+    match sharding_type:
+        case "data_parallel":
+            return 0, 0
+        case "table_row_wise" | "grid_shard":
+            return batch_size * (ranks - hosts), batch_size * (hosts - 1)
+        case _:
+            return batch_size * (local - 1), batch_size * (ranks - local)
+
+
 def sent_bytes(
     num_columns: int, sharding_type: ShardingType, cluster: Cluster, batch_size: int
 ) -> int:
-    """Bytes of pooled vectors that the rank of a shard sends to other ranks in a forward pass.
-
-    A row shard sends its partial sum of *every* example, so cutting a table by rows over N ranks
-    multiplies the traffic by N; cutting it by columns leaves it as it is.
-    """
-    if sharding_type == "data_parallel":
-        return 0
-    return batch_size * (cluster.num_ranks - 1) * num_columns * FLOAT_BYTES
+    """Bytes of pooled vectors that the rank of a shard sends to other ranks in a forward pass."""
+    return sum(sent_vectors(sharding_type, cluster, batch_size)) * num_columns * FLOAT_BYTES
 
 
 class Shaped(Protocol):
@@ -103,15 +140,26 @@ def shard_seconds(
     examples = workload.batch_size * (1 if is_copy else cluster.num_ranks)
     num_ids = examples * pooling_factor * num_rows / table.num_embeddings
     held = shard_bytes(num_rows, num_columns, sharding_type, workload.optimizer)
-    away = 1 - 1 / cluster.num_ranks
     lookup = num_ids * seconds_per_id(num_columns, held, cluster)
     if is_copy:  # a dense optimizer reads and writes all rows; all-reduce of their gradient
         lookup += 2 * held / cluster.memory_bytes_per_second
-        crossing = 2 * weight_bytes(num_rows, num_columns) * away
-    else:  # pooled vectors forward, their gradients backward, ids once
-        pooled = sent_bytes(num_columns, sharding_type, cluster, workload.batch_size)
-        crossing = 2 * pooled + num_ids * ID_BYTES * away
-    return lookup, crossing / cluster.link_bytes_per_second
+        crossing = 2 * weight_bytes(num_rows, num_columns) * (1 - 1 / cluster.num_ranks)
+        slowest = (crossing, 0.0) if cluster.num_hosts == 1 else (0.0, crossing)
+        return lookup, _link_seconds(slowest, cluster)
+    # Pooled vectors forward, their gradients backward, ids once.
+    near, far = sent_vectors(sharding_type, cluster, workload.batch_size)
+    moved = 2 * num_columns * FLOAT_BYTES
+    ids = num_ids * ID_BYTES / cluster.num_ranks  # that come from each rank
+    far_ranks = cluster.num_ranks - cluster.local_size
+    crossing_bytes = near * moved + ids * (cluster.local_size - 1), far * moved + ids * far_ranks
+    return lookup, _link_seconds(crossing_bytes, cluster)
+
+
+def _link_seconds(num_bytes: tuple[float, float], cluster: Cluster) -> float:
+    """Seconds of bytes that stay on a host, and of bytes that leave it."""
+    near, far = num_bytes
+    seconds = near / cluster.intra_host_bytes_per_second
+    return seconds + far / cluster.inter_host_bytes_per_second
 
 
 def seconds_per_id(num_columns: int, held_bytes: int, cluster: Cluster) -> float:

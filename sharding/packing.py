@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.tables import Table
 from sharding.cluster import Cluster
 from sharding.constraints import ShardingConfig, ShardingType
-from sharding.cost import Workload, shard_bytes, shard_seconds
+from sharding.cost import CACHE_WAYS, Workload, cache_bytes, shard_bytes, shard_seconds
 from sharding.placement import (
     Placement,
     TablePlacement,
@@ -28,6 +28,8 @@ from sharding.placement import (
 )
 
 _NANOSECOND = 1e-9
+_NO_ROOM = 2**62
+"""Bytes of a shard that fits nowhere."""
 
 Amounts = NDArray[np.int64]
 """Bytes or nanoseconds, a number a shard or a rank."""
@@ -56,6 +58,13 @@ class Packer:
         self.tables = tables
         self.config = config
         self.workload = workload
+        self._widest = max(table.embedding_dim for table in tables)
+
+    def free_bytes(self, cluster: Cluster) -> int:
+        """Memory of one rank that is left to tables, where they live."""
+        free = cluster.table_bytes(self.config.kernel)
+        is_shared = self.config.kernel == "fused" or cluster.device == "cpu"
+        return max(0, free - (self.workload.dense_bytes if is_shared else 0))
 
     def place(self, cluster: Cluster) -> Placement | None:
         """Give every shard of every table a rank; None where memory does not suffice."""
@@ -75,7 +84,7 @@ class Packer:
         )
 
     def _search(self, cluster: Cluster) -> tuple[list[_Option], Mapping[str, Amounts]] | None:
-        free_bytes = cluster.table_bytes(self.config.kernel) - self.workload.dense_bytes
+        free_bytes = self.free_bytes(cluster)
         ways = {table.name: self._types(table, cluster) for table in self.tables}
         picked = {}
         for table in self.tables:
@@ -114,9 +123,25 @@ class Packer:
         held, nanoseconds = [], []
         for size, count in sizes:
             seconds = sum(shard_seconds(table, size, sharding_type, cluster, self.workload))
-            held += [shard_bytes(*size, sharding_type, self.workload.optimizer)] * count
+            held += [self._needed_bytes(size, sharding_type, cluster)] * count
             nanoseconds += [round(seconds / _NANOSECOND)] * count
         return _Option(table, sharding_type, np.array(held), np.array(nanoseconds))
+
+    def _needed_bytes(
+        self, size: tuple[int, int], sharding_type: ShardingType, cluster: Cluster
+    ) -> int:
+        """Bytes of a shard where tables live; more where its cache is what fills a rank first."""
+        held = shard_bytes(*size, sharding_type, self.workload.optimizer)
+        if self.config.kernel != "fused_uvm_caching" or sharding_type == "data_parallel":
+            return held
+        # In the cache a row is as wide as the widest; the last set is rounded up once a rank.
+        factor = self.config.cache_load_factor
+        cached = cache_bytes([(size[0], self._widest)], factor)
+        one_set = cache_bytes([(CACHE_WAYS, self._widest)], 1)
+        room = cluster.device_bytes - self.workload.dense_bytes - one_set
+        if room <= 0:
+            return _NO_ROOM
+        return max(held, -(-cached * self.free_bytes(cluster) // room))
 
 
 def _assign(
@@ -140,34 +165,41 @@ def _assign(
     ranks: dict[str, Amounts] = {}
     for option in order:
         size = home_size(option.sharding_type, cluster)
-        homes = np.arange(cluster.num_ranks).reshape(-1, size)
         placed = []
         for first in range(0, len(option.bytes), size):
             group = slice(first, first + size)
-            home = _best_home(option.bytes[group], free.reshape(-1, size), busy.reshape(-1, size))
+            home = _best_home(option.bytes[group], size, free, busy)
             if home is None:
                 return None
-            free[homes[home]] -= option.bytes[group]
-            busy[homes[home]] += option.nanoseconds[group]
-            placed.append(homes[home])
+            free[home] -= option.bytes[group]
+            busy[home] += option.nanoseconds[group]
+            placed.append(home)
         ranks[option.table.name] = np.concatenate(placed)
     return ranks
 
 
-def _best_home(needs: Amounts, free: Amounts, busy: Amounts) -> int | None:
-    """The home with room whose busiest rank is least busy; the emptiest one among equals.
+def _best_home(needs: Amounts, size: int, free: Amounts, busy: Amounts) -> Amounts | None:
+    """Ranks of the home with room whose busiest is least busy; of the emptiest among equals.
 
     Args:
-        needs: Bytes of the shards that go to one home together, one to each of its ranks.
-        free: Free bytes, a row a home.
-        busy: Nanoseconds, a row a home.
+        needs: Bytes of the shards that go to one home together, one to each of its ranks. Fewer
+            than it has ranks go to those that are least busy.
+        size: Ranks of a home.
+        free: Free bytes by rank.
+        busy: Nanoseconds by rank.
     """
-    roomy = np.flatnonzero((free >= needs).all(axis=1))
-    if not len(roomy):
+    homes = np.arange(len(free)).reshape(-1, size)
+    if len(needs) < size:
+        has_room = free[homes] >= needs.max()
+        idlest = np.argsort(np.where(has_room, busy[homes], _NO_ROOM), axis=1, kind="stable")
+        homes = np.take_along_axis(homes, idlest[:, : len(needs)], axis=1)
+    homes = homes[(free[homes] >= needs).all(axis=1)]
+    if not len(homes):
         return None
-    busiest = busy[roomy].max(axis=1)
-    idle = roomy[busiest == busiest.min()]
-    return int(idle[free[idle].min(axis=1).argmax()])
+    busiest = busy[homes].max(axis=1)
+    idle = homes[busiest == busiest.min()]
+    best: Amounts = idle[free[idle].min(axis=1).argmax()]
+    return best
 
 
 def _placement(
@@ -187,6 +219,7 @@ def _placement(
                 embedding_dim=option.table.embedding_dim,
                 sharding_type=option.sharding_type,
                 kernel="dense" if option.sharding_type == "data_parallel" else config.kernel,
+                cache_load_factor=_load_factor(option, config),
                 shards=tuple(
                     replace(shard, rank=rank)
                     for shard, rank in zip(
@@ -199,3 +232,8 @@ def _placement(
             for option in options
         ),
     )
+
+
+def _load_factor(option: _Option, config: ShardingConfig) -> float | None:
+    is_cached = config.kernel == "fused_uvm_caching" and option.sharding_type != "data_parallel"
+    return config.cache_load_factor if is_cached else None

@@ -4,15 +4,38 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 from pydantic import ConfigDict
 
-from models.tables import WIDTH_STEP, Table
-from sharding.cluster import Cluster
-from sharding.constraints import ShardingType
+from models.tables import WIDTH_STEP
+from sharding.constraints import HOST_TYPES, ShardingType
 
 _STRICT = ConfigDict(extra="forbid")
+
+
+class Hosts(Protocol):
+    """A cluster, or a placement on it: what a cut must know of the ranks."""
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes of the job."""
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on one host."""
+
+
+class Shaped(Protocol):
+    """A table, or its placement: what a cut must know of it."""
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the whole table."""
+
+    @property
+    def embedding_dim(self) -> int:
+        """Columns of the whole table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,47 +68,20 @@ class TablePlacement:
     sharding_type: ShardingType
     kernel: str
     """TorchRec's compute kernel; ``dense`` for data-parallel tables, which fuse no optimizer."""
-    shards: tuple[Shard, ...]
-    """In the order of their offsets; for a data-parallel table one full copy a rank."""
-
-    def __post_init__(self) -> None:
-        if self.sharding_type == "data_parallel":
-            for shard in self.shards:
-                self._check(shard, first=(0, 0), size=(self.num_embeddings, self.embedding_dim))
-            return
-        row = column = 0
-        for shard in self.shards:
-            if self.sharding_type == "column_wise":
-                size = self.num_embeddings, shard.num_columns
-            else:
-                size = shard.num_rows, self.embedding_dim
-            self._check(shard, first=(row, column), size=size)
-            if self.sharding_type == "column_wise":
-                column += shard.num_columns
-            else:
-                row += shard.num_rows
-        end = column if self.sharding_type == "column_wise" else row
-        whole = self.embedding_dim if self.sharding_type == "column_wise" else self.num_embeddings
-        if end != whole:
-            raise ValueError(
-                f"table {self.name!r}: its {self.sharding_type} shards end at {end}, expected "
-                f"{whole}; plan the sharding again"
-            )
-
-    def _check(self, shard: Shard, first: tuple[int, int], size: tuple[int, int]) -> None:
-        if (shard.first_row, shard.first_column) != first or shard.size != size:
-            raise ValueError(
-                f"table {self.name!r}: {shard} of {self.sharding_type} shards, expected "
-                f"{size[0]} x {size[1]} from row {first[0]}, column {first[1]}; "
-                f"plan the sharding again"
-            )
-        if shard.rank < 0 or min(shard.size) < 0:
-            raise ValueError(f"table {self.name!r}: {shard} has a negative number; plan again")
+    shards: tuple[Shard, ...] = ()
+    """In the order of their columns, then of their rows; for a data-parallel table one full copy a
+    rank. Left out in a file, the table is cut evenly from rank 0 on."""
+    cache_load_factor: float | None = None
+    """Share of the rows that fused_uvm_caching keeps on the device; None for other kernels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """A sharding plan: every table, on ``num_ranks`` ranks of one kind."""
+    """A sharding plan: every table, on ``num_ranks`` ranks of one kind.
+
+    Whether shards tile their tables, and lie where TorchRec looks for them, is for
+    `sharding.tiling.check_placement` to say.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
@@ -97,109 +93,110 @@ class Placement:
     def __post_init__(self) -> None:
         counts = Counter(table.name for table in self.tables)
         if twice := sorted(name for name, count in counts.items() if count > 1):
-            raise ValueError(f"tables {twice} are placed more than once; plan the sharding again")
-        for table in self.tables:
-            if (rank := max(shard.rank for shard in table.shards)) >= self.num_ranks:
-                raise ValueError(
-                    f"table {table.name!r}: a shard is on rank {rank}, but there are "
-                    f"num_ranks={self.num_ranks} ranks; plan the sharding for this many ranks"
-                )
+            raise ValueError(f"tables {twice} are placed more than once; keep one of each")
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on one host."""
+        return min(self.ranks_per_host, self.num_ranks)
 
 
 def cut(
-    table: Table, sharding_type: ShardingType, cluster: Cluster, min_partition: int
+    table: Shaped, sharding_type: ShardingType, hosts: Hosts, min_partition: int
 ) -> list[Shard]:
     """Shards of a table in the shapes TorchRec expects, all still on rank 0."""
-    match sharding_type:
-        case "table_wise":
-            return _cut_rows(table, 1)
-        case "row_wise":
-            return _cut_rows(table, cluster.num_ranks)
-        case "table_row_wise":
-            return _cut_rows(table, cluster.local_size)
-        case "column_wise":
-            return _cut_columns(table, _shard_width(table, cluster.num_ranks, min_partition))
-        case "data_parallel":
-            return _cut_rows(table, 1) * cluster.num_ranks
+    if sharding_type == "data_parallel":
+        return _grid(table, 1, table.embedding_dim) * hosts.num_ranks
+    width = shard_width(table, sharding_type, hosts, min_partition)
+    return _grid(table, num_row_shards(sharding_type, hosts), width)
 
 
 def shard_sizes(
-    table: Table, sharding_type: ShardingType, cluster: Cluster, min_partition: int
+    table: Shaped, sharding_type: ShardingType, hosts: Hosts, min_partition: int
 ) -> list[tuple[tuple[int, int], int]]:
     """Rows and columns of the shards of `cut` in their order, equal neighbours counted."""
     rows, columns = table.num_embeddings, table.embedding_dim
-    match sharding_type:
-        case "table_wise":
-            return [((rows, columns), 1)]
-        case "data_parallel":
-            return [((rows, columns), cluster.num_ranks)]
-        case "column_wise":
-            width = _shard_width(table, cluster.num_ranks, min_partition)
-            return [((rows, width), columns // width)]
-    num_shards = _num_row_shards(sharding_type, cluster)
+    if sharding_type == "data_parallel":
+        return [((rows, columns), hosts.num_ranks)]
+    width = shard_width(table, sharding_type, hosts, min_partition)
+    num_shards = num_row_shards(sharding_type, hosts)
+    if num_shards == 1:
+        return [((rows, width), columns // width)]
     block = ceil(rows / num_shards)
     num_full, rest = divmod(rows, block)
     counted = [
-        ((block, columns), num_full),
-        ((rest, columns), 1 if rest else 0),
-        ((0, columns), num_shards - num_full - (1 if rest else 0)),
+        ((block, width), num_full),
+        ((rest, width), 1 if rest else 0),
+        ((0, width), num_shards - num_full - (1 if rest else 0)),
     ]
-    return [(size, count) for size, count in counted if count]
+    return [(size, count) for size, count in counted if count] * (columns // width)
 
 
-def can_cut(table: Table, sharding_type: ShardingType, cluster: Cluster) -> bool:
+def can_cut(table: Shaped, sharding_type: ShardingType, hosts: Hosts) -> bool:
     """Whether every rank gets rows: an empty row shard makes CPU ranks crash or wait for ever."""
-    if sharding_type not in ("row_wise", "table_row_wise"):
-        return True
-    last = _num_row_shards(sharding_type, cluster) - 1
+    last = num_row_shards(sharding_type, hosts) - 1
     return last * ceil(table.num_embeddings / (last + 1)) < table.num_embeddings
 
 
-def home_size(sharding_type: ShardingType, cluster: Cluster) -> int:
+def home_size(sharding_type: ShardingType, hosts: Hosts) -> int:
     """Ranks that take shards of `cut` together: a host, all ranks, or just any one."""
+    if sharding_type in HOST_TYPES:
+        return hosts.local_size
+    return hosts.num_ranks if sharding_type in ("row_wise", "data_parallel") else 1
+
+
+def num_row_shards(sharding_type: ShardingType, hosts: Hosts) -> int:
+    """Pieces that a table's rows are cut into."""
     match sharding_type:
-        case "table_wise" | "column_wise":
+        case "row_wise":
+            return hosts.num_ranks
+        case "table_row_wise" | "grid_shard":
+            return hosts.local_size
+        case _:
             return 1
-        case "row_wise" | "data_parallel":
-            return cluster.num_ranks
-        case "table_row_wise":
-            return cluster.local_size
 
 
-def _num_row_shards(sharding_type: ShardingType, cluster: Cluster) -> int:
-    return cluster.num_ranks if sharding_type == "row_wise" else cluster.local_size
+def shard_width(
+    table: Shaped, sharding_type: ShardingType, hosts: Hosts, min_partition: int
+) -> int:
+    """Columns of a shard."""
+    match sharding_type:
+        case "column_wise":
+            return _narrowest(table, hosts.num_ranks, min_partition)
+        case "table_column_wise":
+            return _narrowest(table, hosts.local_size, min_partition)
+        case "grid_shard":
+            return _narrowest(table, hosts.num_ranks // hosts.local_size, min_partition)
+        case _:
+            return table.embedding_dim
 
 
-def _cut_rows(table: Table, num_shards: int) -> list[Shard]:
-    """Equal blocks, the last ones shorter or empty: an id's rank is ``id // block``."""
-    block = ceil(table.num_embeddings / num_shards)
-    starts = [min(index * block, table.num_embeddings) for index in range(num_shards + 1)]
+def row_blocks(num_embeddings: int, num_shards: int) -> list[tuple[int, int]]:
+    """Equal blocks of rows, the last ones shorter or empty: an id is in block ``id // length``."""
+    block = ceil(num_embeddings / num_shards)
+    starts = [min(index * block, num_embeddings) for index in range(num_shards + 1)]
+    return list(pairwise(starts))
+
+
+def _grid(table: Shaped, num_row_shards: int, width: int) -> list[Shard]:
+    """Blocks of rows, under each other and side by side."""
+    blocks = row_blocks(table.num_embeddings, num_row_shards)
     return [
         Shard(
             rank=0,
             num_rows=stop - start,
-            num_columns=table.embedding_dim,
-            first_row=start,
-        )
-        for start, stop in pairwise(starts)
-    ]
-
-
-def _cut_columns(table: Table, width: int) -> list[Shard]:
-    return [
-        Shard(
-            rank=0,
-            num_rows=table.num_embeddings,
             num_columns=width,
-            first_column=first,
+            first_row=start,
+            first_column=column,
         )
-        for first in range(0, table.embedding_dim, width)
+        for column in range(0, table.embedding_dim, width)
+        for start, stop in blocks
     ]
 
 
-def _shard_width(table: Table, num_ranks: int, min_partition: int) -> int:
-    """Narrowest width that kernels take, divides the table's, and needs no more than all ranks."""
-    lowest = max(min_partition, ceil(table.embedding_dim / num_ranks))
+def _narrowest(table: Shaped, most_shards: int, min_partition: int) -> int:
+    """Narrowest width that kernels take, divides the table's, and needs no more shards."""
+    lowest = max(min_partition, ceil(table.embedding_dim / most_shards))
     fitting = (
         width
         for width in range(WIDTH_STEP, table.embedding_dim, WIDTH_STEP)

@@ -68,8 +68,8 @@ def _check_overrides(tables: Sequence[Table], cluster: Cluster, config: Sharding
 
 def _refusal(packer: Packer, cluster: Cluster) -> PlanError:
     """Say what does not fit, and the memory, ranks and budget that would do, all of them tried."""
-    tables, config, workload = packer.tables, packer.config, packer.workload
-    free_bytes = max(0, cluster.table_bytes(config.kernel) - workload.dense_bytes)
+    tables, workload = packer.tables, packer.workload
+    free_bytes = packer.free_bytes(cluster)
     needs = [(packer.smallest_shard(table, cluster), table.name) for table in tables]
     (need, sharding_type), worst = max(needs)
     enough = _enough_memory(packer, cluster)
@@ -97,6 +97,8 @@ def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
     rounded = format_bytes(enough_bytes)
     exact = f"{enough_bytes:,} bytes"
     advice = [f"give every rank {exact}" + (f" ({rounded})" if rounded != exact else "")]
+    if packer.config.kernel == "fused_uvm_caching":
+        advice[0] += " of host memory, and device memory in proportion"
     if num_ranks := _enough_ranks(packer, cluster):
         hosts = -(-num_ranks // cluster.ranks_per_host)
         advice.insert(0, f"use {num_ranks:,} ranks on {hosts:,} host(s)")
@@ -117,11 +119,14 @@ def _enough_memory(packer: Packer, cluster: Cluster) -> int:
     name = cluster.memory_field(packer.config.kernel)
     low: int = getattr(cluster, name)
     high = 2 * low
+    device_ratio = cluster.hbm_bytes / low
 
     def fits(memory_bytes: int) -> bool:
         if name == "hbm_bytes":
             return packer.fits(replace(cluster, hbm_bytes=memory_bytes))
-        return packer.fits(replace(cluster, ddr_bytes=memory_bytes))
+        # A cache of host tables is on the device, whose memory grows alike.
+        hbm_bytes = int(memory_bytes * device_ratio)
+        return packer.fits(replace(cluster, ddr_bytes=memory_bytes, hbm_bytes=hbm_bytes))
 
     while not fits(high):
         low, high = high, 2 * high

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from torch import nn
 from torch.distributed._shard.metadata import ShardMetadata
-from torchrec.distributed.embedding_types import EmbeddingComputeKernel
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
 from torchrec.distributed.planner.utils import placement as device_of
 from torchrec.distributed.types import (
+    CacheParams,
     EmbeddingModuleShardingPlan,
     EnumerableShardingSpec,
     ModuleSharder,
@@ -21,7 +21,7 @@ from torchrec.modules.embedding_modules import EmbeddingBagCollection
 
 from models.tables import FLOAT_BYTES, SparseOptimizer, Table
 from sharding.cluster import Cluster
-from sharding.constraints import SHARDING_TYPES, ShardingConfig
+from sharding.constraints import ShardingConfig
 from sharding.cost import Workload
 from sharding.placement import Placement, TablePlacement
 from sharding.placing import place
@@ -111,33 +111,10 @@ def to_plan(placement: Placement, module: nn.Module) -> ShardingPlan:
     return ShardingPlan(plan)
 
 
-def sharders(
-    config: ShardingConfig, fused_params: Mapping[str, Any] | None = None
-) -> list[ModuleSharder[nn.Module]]:
-    """Sharders for `DistributedModelParallel` that can do what a plan asks, on CPUs too."""
-    sharder = _CollectionSharder(config, dict(fused_params or {}))
+def sharders(fused_params: Mapping[str, Any] | None = None) -> list[ModuleSharder[nn.Module]]:
+    """Sharders for `DistributedModelParallel`, which take what a plan says, on CPUs too."""
+    sharder = EmbeddingBagCollectionSharder(fused_params=dict(fused_params or {}))
     return [cast(ModuleSharder[nn.Module], sharder)]
-
-
-class _CollectionSharder(EmbeddingBagCollectionSharder):
-    """TorchRec's sharder, which by default refuses to cut by rows on CPUs, though it works."""
-
-    def __init__(self, config: ShardingConfig, fused_params: dict[str, Any]) -> None:
-        super().__init__(fused_params=fused_params)
-        allowed = {*config.types, *config.tables.values(), "table_wise"}  # its fallback
-        self._types = [name for name in SHARDING_TYPES if name in allowed]
-        self._kernel = config.kernel
-
-    def sharding_types(self, compute_device_type: str) -> list[str]:  # noqa: ARG002
-        return list(self._types)
-
-    def compute_kernels(
-        self,
-        sharding_type: str,
-        compute_device_type: str,  # noqa: ARG002
-    ) -> list[str]:
-        fused = sharding_type != "data_parallel"
-        return [self._kernel if fused else EmbeddingComputeKernel.DENSE.value]
 
 
 def _collections(module: nn.Module) -> Iterator[tuple[str, list[EmbeddingBagConfig]]]:
@@ -177,6 +154,9 @@ def _parameter_sharding(table: TablePlacement, placement: Placement) -> Paramete
         compute_kernel=table.kernel,
         ranks=[shard.rank for shard in table.shards],
         sharding_spec=_sharding_spec(table, placement),
+        cache_params=None
+        if table.cache_load_factor is None
+        else CacheParams(load_factor=table.cache_load_factor),
     )
 
 

@@ -1,10 +1,10 @@
 """What a placement means for every rank: bytes, tables, traffic and time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sharding.cluster import Cluster
-from sharding.cost import Workload, sent_bytes, shard_bytes, shard_seconds
+from sharding.cost import Workload, cache_bytes, sent_bytes, shard_bytes, shard_seconds
 from sharding.placement import Placement, TablePlacement
 
 
@@ -15,6 +15,8 @@ class RankReport:
     rank: int
     bytes: int
     """Weights, optimizer state, and dense gradients of data-parallel tables."""
+    cache_bytes: int
+    """Device memory that caches rows of host tables, besides; 0 for other kernels."""
     num_tables: int
     """Tables of which the rank holds at least one row."""
     num_shards: int
@@ -82,6 +84,7 @@ def report(placement: Placement, cluster: Cluster, workload: Workload) -> PlanRe
             RankReport(
                 rank=rank,
                 bytes=sums.bytes,
+                cache_bytes=sums.cache_bytes,
                 num_tables=sums.num_tables,
                 num_shards=sums.num_shards,
                 sent_bytes_per_step=sums.sent_bytes,
@@ -105,6 +108,12 @@ class _Sums:
     sent_bytes: int = 0
     lookup_seconds: float = 0.0
     exchange_seconds: float = 0.0
+    cached: dict[float, list[tuple[int, int]]] = field(default_factory=dict)
+    """Shapes of cached shards by their load factor."""
+
+    @property
+    def cache_bytes(self) -> int:
+        return sum(cache_bytes(shapes, factor) for factor, shapes in self.cached.items())
 
 
 def _add_up(
@@ -131,6 +140,8 @@ def _add_up(
         sums.lookup_seconds += lookup
         sums.exchange_seconds += exchange
         sums.num_shards += 1
+        if table.cache_load_factor is not None:
+            sums.cached.setdefault(table.cache_load_factor, []).append(shard.size)
         sums.num_tables += shard.rank not in seen
         seen.add(shard.rank)
         total_bytes += held

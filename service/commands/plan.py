@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +65,11 @@ class PlanCommand:
     """Narrowest column shard; a multiple of 4."""
 
     kernel: Kernel = "fused"
-    """Memory that tables live in: the device's, or the host's (GPU only)."""
+    """Memory that tables live in: the device's, or the host's, with or without a cache of rows on
+    the device (GPU only)."""
+
+    cache_load_factor: float = 0.2
+    """Share of the rows that fused_uvm_caching keeps on the device."""
 
     optimizer: SparseOptimizer | None = None
     """Optimizer of the tables; the sizing's by default."""
@@ -86,6 +90,7 @@ class PlanCommand:
             tables=self.tables,
             min_partition=self.min_partition,
             kernel=self.kernel,
+            cache_load_factor=self.cache_load_factor,
         )
 
 
@@ -173,16 +178,20 @@ def tables_table(tables: Sequence[TableReport]) -> Table:
 
 def ranks_table(ranks: Sequence[RankReport]) -> Table:
     """One line a rank: what it holds, sends and is predicted to take."""
+    columns: dict[str, Callable[[RankReport], str]] = {
+        "rank": lambda line: str(line.rank),
+        "tables": lambda line: str(line.num_tables),
+        "shards": lambda line: str(line.num_shards),
+        "bytes": lambda line: f"{line.bytes:,}",
+        "cache bytes": lambda line: f"{line.cache_bytes:,}",
+        "sent bytes/step": lambda line: f"{line.sent_bytes_per_step:,}",
+        "predicted ms/step": lambda line: f"{line.seconds_per_step * 1e3:.3f}",
+    }
+    if not any(line.cache_bytes for line in ranks):
+        del columns["cache bytes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("rank", "tables", "shards", "bytes", "sent bytes/step", "predicted ms/step"):
+    for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for line in ranks:
-        table.add_row(
-            str(line.rank),
-            str(line.num_tables),
-            str(line.num_shards),
-            f"{line.bytes:,}",
-            f"{line.sent_bytes_per_step:,}",
-            f"{line.seconds_per_step * 1e3:.3f}",
-        )
+        table.add_row(*(write(line) for write in columns.values()))
     return table

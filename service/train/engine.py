@@ -24,7 +24,7 @@ from service.train.optimizers import build_optimizer, fuse_optimizer
 from service.train.penalty import L2Penalty
 from service.train.task import TrainTask
 from sharding.cluster import Cluster, local
-from sharding.constraints import ShardingConfig
+from sharding.constraints import HOST_TYPES
 from sharding.placement import Placement
 from sharding.planner import place_module, sharders, to_plan
 
@@ -69,7 +69,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         env=ShardingEnv.from_process_group(everyone),
         device=ranks.device,
         plan=to_plan(placement, task),
-        sharders=sharders(_allowing(placement)),
+        sharders=sharders(),
         init_data_parallel=ranks.world_size > 1,  # a wrapper around one rank only costs time
     )
     if ranks.world_size == 1:
@@ -142,6 +142,13 @@ def _placement(
                 f"{config.plan} places tables on {placement.num_ranks} ranks, this job has "
                 f"{ranks.world_size}; run mixdim plan --ranks {ranks.world_size}"
             )
+        by_host = [t.name for t in placement.tables if t.sharding_type in HOST_TYPES]
+        if by_host and placement.local_size != ranks.local_world_size:
+            raise ValueError(
+                f"{config.plan} cuts table {by_host[0]!r} over hosts of {placement.local_size} "
+                f"ranks, this job has {ranks.local_world_size} on each; plan for a cluster with "
+                f"ranks_per_host = {ranks.local_world_size}"
+            )
         copied = all(table.sharding_type == "data_parallel" for table in placement.tables)
         if not copied and not is_fused(config.optimizer.sparse, placement.device):
             raise ValueError(
@@ -158,15 +165,6 @@ def _placement(
         config=config.sharding,
         pooling_factors={table.name: poolings[table.field] for table in plan.tables()},
         optimizer=config.optimizer.sparse,
-    )
-
-
-def _allowing(placement: Placement) -> ShardingConfig:
-    """A configuration that permits exactly what a placement does."""
-    kernels = {table.kernel for table in placement.tables} - {"dense"}
-    return ShardingConfig(
-        tables={table.name: table.sharding_type for table in placement.tables},
-        kernel="fused_uvm" if "fused_uvm" in kernels else "fused",
     )
 
 

@@ -60,6 +60,19 @@ def test_the_table_shows_bytes_of_every_rank(
     assert sorted(ranks.values()) == ["2,560,000", "96,112"]
 
 
+def test_a_cache_on_the_device_is_shown_beside_the_tables(
+    sizing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--cluster", "h100x8", "--kernel", "fused_uvm_caching", "--cache-load-factor", "0.1"]
+    assert plan(sizing, *flags) == 0
+    shown = capsys.readouterr().out
+    assert "cache bytes" in shown
+    # 40,000 rows: 4,000 slots of 16 floats, a key and a time; 4 bytes a row
+    assert f"{4000 * (16 * 4 + 16) + 40_000 * 4:,}" in shown
+    read = read_sharding(sizing.parent / "sharding.json")
+    assert {(x.kernel, x.cache_load_factor) for x in read.tables} == {("fused_uvm_caching", 0.1)}
+
+
 def test_a_thousand_ranks_are_not_listed_one_by_one(
     sizing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +86,13 @@ def loss_of(pooled: dict[str, Tensor], num_examples: int) -> Tensor:
     return torch.stack([(x - 1).square().sum() for x in pooled.values()]).sum() / num_examples
 
 
-def run(rank: int, cases: Sequence[Case], folder: Path, port: int) -> None:
+def run(rank: int, cases: Sequence[Case], folder: Path, port: int, ranks_per_host: int = 2) -> None:
     """Train every case on this rank; leave the outcomes in ``folder``."""
     world_size = len(cases[0].batch_sizes)
-    os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world_size)}
+    os.environ |= {
+        "LOCAL_RANK": str(rank % ranks_per_host),
+        "LOCAL_WORLD_SIZE": str(ranks_per_host),
+    }
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", rank=rank, world_size=world_size, init_method=f"tcp://127.0.0.1:{port}"
@@ -144,12 +147,14 @@ def _build(case: Case) -> tuple[DistributedModelParallel, KeyedOptimizerWrapper 
     config = ShardingConfig(types=(case.sharding_type,))
     model = nn.Sequential(collection)
     world_size = len(case.batch_sizes)
+    ranks_per_host = int(os.environ["LOCAL_WORLD_SIZE"])
+    cluster = replace(local(world_size), ranks_per_host=ranks_per_host)
     sharded = DistributedModelParallel(
         model,
         env=ShardingEnv.from_process_group(dist.GroupMember.WORLD),
         device=torch.device("cpu"),
-        plan=plan_module(model, local(world_size), 4, config, optimizer=case.optimizer),
-        sharders=sharders(config),
+        plan=plan_module(model, cluster, 4, config, optimizer=case.optimizer),
+        sharders=sharders(),
     )
     start = first_weights()
     for name, shards in _local_weights(sharded).items():

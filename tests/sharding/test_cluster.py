@@ -3,7 +3,7 @@
 import pytest
 
 from sharding.cluster import CLUSTERS, GIB, Cluster, local
-from sharding.constraints import ShardingConfig
+from sharding.constraints import Kernel, ShardingConfig
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -18,13 +18,6 @@ def test_local_ranks_share_the_memory_of_the_machine() -> None:
 def test_gpu_tables_live_in_device_memory_unless_asked_otherwise() -> None:
     cluster = Cluster(device="cuda", hbm_bytes=100, ddr_bytes=1000, reserve_ratio=0.5)
     assert (cluster.table_bytes("fused"), cluster.table_bytes("fused_uvm")) == (50, 500)
-
-
-def test_exchange_among_hosts_runs_at_the_speed_of_the_network() -> None:
-    one_host = Cluster(num_ranks=4, ranks_per_host=4, intra_host_bytes_per_second=9)
-    assert one_host.link_bytes_per_second == 9
-    two = Cluster(num_ranks=8, ranks_per_host=4, inter_host_bytes_per_second=3)
-    assert two.link_bytes_per_second == 3
 
 
 @pytest.mark.parametrize(
@@ -42,9 +35,15 @@ def test_impossible_clusters_are_refused(changes: dict[str, object], message: st
         Cluster(**changes)  # type: ignore[arg-type]
 
 
-def test_host_memory_tables_need_a_gpu() -> None:
-    with pytest.raises(ValueError, match=r"fused_uvm.*device='cpu'; use kernel='fused'"):
-        Cluster().table_bytes("fused_uvm")
+@pytest.mark.parametrize("kernel", ["fused_uvm", "fused_uvm_caching"])
+def test_host_memory_tables_need_a_gpu(kernel: Kernel) -> None:
+    with pytest.raises(ValueError, match=f"'{kernel}'.*device='cpu'; use kernel='fused'"):
+        Cluster().table_bytes(kernel)
+
+
+def test_a_cache_of_no_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"cache_load_factor=0, expected in \(0, 1\]; try 0.2"):
+        ShardingConfig(cache_load_factor=0)
 
 
 def test_column_shards_must_suit_the_kernels() -> None:
