@@ -25,6 +25,9 @@ Kernel = Literal["fused", "fused_uvm", "fused_uvm_caching"]
 """``fused`` keeps tables in the device's memory, ``fused_uvm`` in host memory that a GPU reads,
 ``fused_uvm_caching`` likewise, with a cache of rows in the device's memory."""
 
+Comms = Literal["fp32", "fp16", "bf16", "int8"]
+"""Numbers that pooled vectors, or their gradients, travel between ranks in."""
+
 SHARDING_TYPES: Final[tuple[ShardingType, ...]] = get_args(ShardingType)
 
 HOST_TYPES: Final[tuple[ShardingType, ...]] = ("table_row_wise", "table_column_wise", "grid_shard")
@@ -61,7 +64,26 @@ class ShardingConfig:
     cache_load_factor: float = 0.2
     """Share of the rows that fused_uvm_caching keeps on the device; in (0, 1]."""
 
+    comms: Comms = "fp32"
+    """Numbers that pooled vectors travel between ranks in. fp16 and bf16 halve the traffic; int8 is
+    refused, for TorchRec has it for some exchanges and batch sizes only."""
+
+    comms_backward: Comms | None = None
+    """The same for their gradients on the way back. If None, fp32 for fp32 and bf16 for others:
+    an example's share in the gradient of a large batch is too small for fp16."""
+
+    @property
+    def gradient_comms(self) -> Comms:
+        """Numbers that gradients travel in."""
+        return self.comms_backward or ("fp32" if self.comms == "fp32" else "bf16")
+
     def __post_init__(self) -> None:
+        if "int8" in (self.comms, self.comms_backward):
+            raise ValueError(
+                "comms='int8': TorchRec rounds runs of 32 numbers, which only fit batches of a "
+                "multiple of 8 on every rank, and cannot add up rounded sums of tables cut by "
+                "rows; use fp16 or bf16"
+            )
         if not self.types:
             raise ValueError(f"types=(), expected at least one of {', '.join(SHARDING_TYPES)}")
         if self.min_partition < 1 or self.min_partition % WIDTH_STEP:

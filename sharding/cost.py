@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from models.sizing.budget import BYTE_COST
 from models.tables import FLOAT_BYTES, SparseOptimizer, Table
 from sharding.cluster import GIB, Cluster
-from sharding.constraints import ShardingType
+from sharding.constraints import Comms, ShardingType
 
-ID_BYTES: Final = 8
+ID_BYTES: Final = 4
+LENGTH_BYTES: Final = 4
+"""Of a bag: how many ids it has, which travels before them."""
+
+COMM_BYTES: Final[Mapping[Comms, int]] = MappingProxyType({"fp32": 4, "fp16": 2, "bf16": 2})
+"""Bytes of a number that travels between ranks."""
 
 CACHE_WAYS: Final = 32
 """Slots of a set of FBGEMM's cache on GPUs."""
@@ -34,6 +40,12 @@ class Workload:
 
     dense_bytes: int = 0
     """Memory every rank keeps for parameters, gradients and optimizer state of other layers."""
+
+    comms: Comms = "fp32"
+    """Numbers that pooled vectors travel between ranks in."""
+
+    gradient_comms: Comms = "fp32"
+    """Numbers that their gradients travel back in."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -101,10 +113,11 @@ def sent_vectors(sharding_type: ShardingType, cluster: Cluster, batch_size: int)
 
 
 def sent_bytes(
-    num_columns: int, sharding_type: ShardingType, cluster: Cluster, batch_size: int
+    num_columns: int, sharding_type: ShardingType, cluster: Cluster, workload: Workload
 ) -> int:
     """Bytes of pooled vectors that the rank of a shard sends to other ranks in a forward pass."""
-    return sum(sent_vectors(sharding_type, cluster, batch_size)) * num_columns * FLOAT_BYTES
+    vectors = sum(sent_vectors(sharding_type, cluster, workload.batch_size))
+    return vectors * num_columns * COMM_BYTES[workload.comms]
 
 
 class Shaped(Protocol):
@@ -148,10 +161,13 @@ def shard_seconds(
         return lookup, _link_seconds(slowest, cluster)
     # Pooled vectors forward, their gradients backward, ids once.
     near, far = sent_vectors(sharding_type, cluster, workload.batch_size)
-    moved = 2 * num_columns * FLOAT_BYTES
-    ids = num_ids * ID_BYTES / cluster.num_ranks  # that come from each rank
+    moved = num_columns * (COMM_BYTES[workload.comms] + COMM_BYTES[workload.gradient_comms])
+    asked = workload.batch_size * LENGTH_BYTES + num_ids * ID_BYTES / cluster.num_ranks  # by a rank
     far_ranks = cluster.num_ranks - cluster.local_size
-    crossing_bytes = near * moved + ids * (cluster.local_size - 1), far * moved + ids * far_ranks
+    crossing_bytes = (
+        near * moved + asked * (cluster.local_size - 1),
+        far * moved + asked * far_ranks,
+    )
     return lookup, _link_seconds(crossing_bytes, cluster)
 
 

@@ -1,19 +1,22 @@
 """From a placement to TorchRec's own plan and sharders, for `DistributedModelParallel`."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 from torch.distributed._shard.metadata import ShardMetadata
 from torchrec.distributed.embeddingbag import EmbeddingBagCollectionSharder
+from torchrec.distributed.fbgemm_qcomm_codec import CommType, QCommsConfig, get_qcomm_codecs
 from torchrec.distributed.planner.utils import placement as device_of
 from torchrec.distributed.types import (
     CacheParams,
+    CommOp,
     EmbeddingModuleShardingPlan,
     EnumerableShardingSpec,
     ModuleSharder,
     ModuleShardingPlan,
     ParameterSharding,
+    QuantizedCommCodecs,
     ShardingPlan,
 )
 from torchrec.modules.embedding_configs import EmbeddingBagConfig
@@ -26,6 +29,10 @@ from sharding.cost import Workload
 from sharding.placement import Placement, TablePlacement
 from sharding.placing import place
 
+_POOLED_EXCHANGES = (
+    CommOp.POOLED_EMBEDDINGS_ALL_TO_ALL,
+    CommOp.POOLED_EMBEDDINGS_REDUCE_SCATTER,
+)
 _DENSE_COPIES = 4
 """A dense parameter, its gradient and the two moments of Adam."""
 
@@ -63,6 +70,8 @@ def place_module(
         optimizer=optimizer,
         pooling_factors=pooling_factors or {},
         dense_bytes=(all_weights - table_weights) * FLOAT_BYTES * _DENSE_COPIES,
+        comms=config.comms,
+        gradient_comms=config.gradient_comms,
     )
     return place(tables, cluster, config, workload)
 
@@ -111,10 +120,23 @@ def to_plan(placement: Placement, module: nn.Module) -> ShardingPlan:
     return ShardingPlan(plan)
 
 
-def sharders(fused_params: Mapping[str, Any] | None = None) -> list[ModuleSharder[nn.Module]]:
+def sharders(config: ShardingConfig) -> list[ModuleSharder[nn.Module]]:
     """Sharders for `DistributedModelParallel`, which take what a plan says, on CPUs too."""
-    sharder = EmbeddingBagCollectionSharder(fused_params=dict(fused_params or {}))
+    sharder = EmbeddingBagCollectionSharder(qcomm_codecs_registry=_codecs(config))
     return [cast(ModuleSharder[nn.Module], sharder)]
+
+
+def _codecs(config: ShardingConfig) -> dict[str, QuantizedCommCodecs] | None:
+    """How vectors and gradients are rounded before they travel; None where they are not."""
+    if config.comms == config.gradient_comms == "fp32":
+        return None
+    # No loss scale against the small numbers that fp16 lacks: TorchRec takes it back in fp16.
+    qcomms = QCommsConfig(
+        forward_precision=CommType(config.comms),
+        backward_precision=CommType(config.gradient_comms),
+    )
+    # Not `get_qcomm_codecs_registry`: on CPUs it makes bf16 fp16, though gloo has it by now.
+    return {op.name: get_qcomm_codecs(qcomms) for op in _POOLED_EXCHANGES}
 
 
 def _collections(module: nn.Module) -> Iterator[tuple[str, list[EmbeddingBagConfig]]]:

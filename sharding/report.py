@@ -130,7 +130,7 @@ def _add_up(
         if shard.size not in prices:
             prices[shard.size] = (
                 shard_bytes(*shard.size, kind, workload.optimizer),
-                sent_bytes(shard.num_columns, kind, cluster, workload.batch_size),
+                sent_bytes(shard.num_columns, kind, cluster, workload),
                 *shard_seconds(table, shard.size, kind, cluster, workload),
             )
         held, sent, lookup, exchange = prices[shard.size]

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +20,7 @@ from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, write_sharding
 from service.sizing import read_sizing
 from sharding.cluster import CLUSTERS
-from sharding.constraints import Kernel, ShardingConfig, ShardingType
+from sharding.constraints import Comms, Kernel, ShardingConfig, ShardingType
 from sharding.cost import Workload
 from sharding.placing import place
 from sharding.report import RankReport, TableReport, report
@@ -71,6 +71,12 @@ class PlanCommand:
     cache_load_factor: float = 0.2
     """Share of the rows that fused_uvm_caching keeps on the device."""
 
+    comms: Comms = "fp32"
+    """Numbers that pooled vectors travel between ranks in; fp16 and bf16 halve the traffic."""
+
+    comms_backward: Comms | None = None
+    """The same for their gradients on the way back; fp32 for fp32, bf16 for others by default."""
+
     optimizer: SparseOptimizer | None = None
     """Optimizer of the tables; the sizing's by default."""
 
@@ -91,6 +97,8 @@ class PlanCommand:
             min_partition=self.min_partition,
             kernel=self.kernel,
             cache_load_factor=self.cache_load_factor,
+            comms=self.comms,
+            comms_backward=self.comms_backward,
         )
 
 
@@ -128,6 +136,8 @@ def _read(command: PlanCommand, path: Path) -> tuple[list[SizedTable], Workload]
         sizing.check_against(info)
         stats = info.field_stats
     workload = workload_of(sizing, command.batch_size, stats, command.optimizer)
+    config = command.config()
+    workload = replace(workload, comms=config.comms, gradient_comms=config.gradient_comms)
     return list(sizing.plan.tables()), workload
 
 

@@ -69,7 +69,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         env=ShardingEnv.from_process_group(everyone),
         device=ranks.device,
         plan=to_plan(placement, task),
-        sharders=sharders(),
+        sharders=sharders(config.sharding),
         init_data_parallel=ranks.world_size > 1,  # a wrapper around one rank only costs time
     )
     if ranks.world_size == 1:

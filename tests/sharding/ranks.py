@@ -2,8 +2,10 @@
 
 # Shapes:  B batch of a rank, F tables
 
+import inspect
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from torchrec.optim.optimizers import in_backward_optimizer_filter
 
 from models.tables import SparseOptimizer
 from sharding.cluster import local
-from sharding.constraints import ShardingConfig, ShardingType
+from sharding.constraints import Comms, ShardingConfig, ShardingType
 from sharding.planner import plan_module, sharders
 
 TABLES = {"a": (7, 4), "b": (50, 16), "c": (3, 8), "d": (100, 8), "e": (1, 12)}
@@ -44,9 +46,10 @@ class Case:
     optimizer: SparseOptimizer
     batch_sizes: tuple[int, ...] = (4, 4)
     num_steps: int = NUM_STEPS
+    comms: Comms = "fp32"
 
     def __str__(self) -> str:
-        return f"{self.sharding_type}-{self.optimizer}-{self.batch_sizes}"
+        return f"{self.sharding_type}-{self.optimizer}-{self.batch_sizes}-{self.comms}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class Outcome:
     """Names of the fused optimizer's state by parameter."""
     table_bytes: int
     """Bytes of the weights and the optimizer state that this rank allocated."""
+    exchanged_bytes: dict[str, int]
+    """Bytes that this rank sent to others, by type of number."""
     error: str = ""
 
 
@@ -97,13 +102,54 @@ def run(rank: int, cases: Sequence[Case], folder: Path, port: int, ranks_per_hos
     dist.init_process_group(
         "gloo", rank=rank, world_size=world_size, init_method=f"tcp://127.0.0.1:{port}"
     )
+    _count_bytes()
     torch.save([_train(case, rank) for case in cases], folder / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
+COLLECTIVES: dict[str, Callable[[dict[str, Any], int], float]] = {
+    "all_to_all_single": lambda call, size: call["input"].nbytes - _kept_bytes(call, size),
+    "reduce_scatter_tensor": lambda call, size: call["input"].nbytes * (size - 1) / size,
+    "all_gather_into_tensor": lambda call, size: call["input_tensor"].nbytes * (size - 1),
+}
+"""Bytes that a rank sends to others, of what it hands to a collective of so many ranks."""
+
+exchanged: Counter[str] = Counter()
+"""Bytes that this process has sent, by type of number."""
+
+
+def _kept_bytes(call: dict[str, Any], size: int) -> float:
+    """What a rank sends to itself."""
+    if not call.get("input_split_sizes"):
+        return float(call["input"].nbytes) / size
+    own: int = call["input_split_sizes"][dist.get_rank(call["group"])]
+    return own * call["input"].element_size()
+
+
+def _count_bytes() -> None:
+    """Have torch's collectives of tensors count what they send."""
+    for name, sent in COLLECTIVES.items():
+        setattr(dist, name, _counting(getattr(dist, name), sent))
+
+
+def _counting(
+    collective: Callable[..., Any], sent: Callable[[dict[str, Any], int], float]
+) -> Callable[..., Any]:
+    signature = inspect.signature(collective)
+
+    def count(*args: Any, **named: Any) -> Any:
+        call = signature.bind(*args, **named).arguments
+        dtype = str(next(x for key, x in call.items() if key.startswith("input")).dtype)
+        exchanged[dtype] += int(sent(call, dist.get_world_size(call["group"])))
+        return collective(*args, **named)
+
+    return count
+
+
 def _train(case: Case, rank: int) -> Outcome:
     model, dense = _build(case)
+    exchanged.clear()
     forward: dict[str, Tensor] = {}
     error = ""
     for step in range(case.num_steps):
@@ -126,6 +172,7 @@ def _train(case: Case, rank: int) -> Outcome:
         weights=_local_weights(model),
         state_keys={key: sorted(value) for key, value in state.items()},
         table_bytes=_allocated_bytes(model),
+        exchanged_bytes=dict(exchanged),
         error=error,
     )
 
@@ -144,7 +191,7 @@ def _build(case: Case) -> tuple[DistributedModelParallel, KeyedOptimizerWrapper 
     apply_optimizer_in_backward(  # sharding adds to the dict it is handed: give it one of its own
         OPTIMIZERS[case.optimizer], collection.parameters(), dict(arguments)
     )
-    config = ShardingConfig(types=(case.sharding_type,))
+    config = ShardingConfig(types=(case.sharding_type,), comms=case.comms)
     model = nn.Sequential(collection)
     world_size = len(case.batch_sizes)
     ranks_per_host = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -154,7 +201,7 @@ def _build(case: Case) -> tuple[DistributedModelParallel, KeyedOptimizerWrapper 
         env=ShardingEnv.from_process_group(dist.GroupMember.WORLD),
         device=torch.device("cpu"),
         plan=plan_module(model, cluster, 4, config, optimizer=case.optimizer),
-        sharders=sharders(),
+        sharders=sharders(config),
     )
     start = first_weights()
     for name, shards in _local_weights(sharded).items():

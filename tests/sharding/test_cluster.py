@@ -54,3 +54,9 @@ def test_column_shards_must_suit_the_kernels() -> None:
 def test_some_type_must_be_allowed() -> None:
     with pytest.raises(ValueError, match="expected at least one of table_wise, row_wise"):
         ShardingConfig(types=())
+
+
+@pytest.mark.parametrize("name", ["comms", "comms_backward"])
+def test_int8_between_ranks_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ValueError, match=r"multiple of 8 .* cut by rows; use fp16 or bf16"):
+        ShardingConfig(**{name: "int8"})  # type: ignore[arg-type]

@@ -70,13 +70,13 @@ def test_vectors_that_every_rank_sends(kind: ShardingType, sent: list[int]) -> N
 @pytest.mark.parametrize(
     ("kind", "near", "far"),
     [
-        # Vectors forth and back, and 8 bytes of each id that other ranks have.
+        # Vectors forth and back; 4 bytes of each bag and 4 of each id that other ranks have.
         ("table_wise", 2 * WHOLE + 800, 2 * 2 * WHOLE + 1600),
-        ("row_wise", 2 * WHOLE + 240, 2 * 2 * WHOLE + 480),  # 3 of 10 rows
-        ("table_row_wise", 2 * 2 * WHOLE + 400, 2 * WHOLE + 800),
+        ("row_wise", 2 * WHOLE + 400 + 120, 2 * 2 * WHOLE + 800 + 240),  # 3 of 10 rows
+        ("table_row_wise", 2 * 2 * WHOLE + 400 + 200, 2 * WHOLE + 800 + 400),
         ("column_wise", 2 * WHOLE // 4 + 800, 2 * 2 * WHOLE // 4 + 1600),
         ("table_column_wise", 2 * WHOLE // 2 + 800, 2 * 2 * WHOLE // 2 + 1600),
-        ("grid_shard", 2 * 2 * WHOLE // 2 + 400, 2 * WHOLE // 2 + 800),
+        ("grid_shard", 2 * 2 * WHOLE // 2 + 400 + 200, 2 * WHOLE // 2 + 800 + 400),
         ("data_parallel", 0, 2 * 640 * 3 / 4),  # all-reduce of 640 bytes of gradients
     ],
 )
@@ -85,6 +85,23 @@ def test_seconds_on_the_links_of_a_host_and_between_hosts(
 ) -> None:
     busiest = max(rank.exchange_seconds_per_step for rank in planned(kind).ranks)
     assert busiest == pytest.approx(near / 1000 + far / 10)
+
+
+def test_numbers_of_two_bytes_halve_what_they_are_used_for() -> None:
+    placement = place([table("a", 10, 16)], TWO_HOSTS, ShardingConfig(), WORKLOAD)
+    full, forward, both = (
+        report(placement, TWO_HOSTS, workload).ranks[0]
+        for workload in (
+            WORKLOAD,
+            replace(WORKLOAD, comms="fp16"),
+            replace(WORKLOAD, comms="bf16", gradient_comms="fp16"),
+        )
+    )
+    assert forward.sent_bytes_per_step * 2 == both.sent_bytes_per_step * 2
+    assert forward.sent_bytes_per_step * 2 == full.sent_bytes_per_step == 3 * WHOLE
+    saved = [full.exchange_seconds_per_step - x.exchange_seconds_per_step for x in (forward, both)]
+    one_way = WHOLE / 2 / 1000 + 2 * WHOLE / 2 / 10
+    assert saved == pytest.approx([one_way, 2 * one_way])
 
 
 def test_cutting_by_rows_within_hosts_spares_the_network() -> None:

@@ -9,7 +9,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from sharding.cluster import local
-from sharding.constraints import SHARDING_TYPES, ShardingConfig, ShardingType
+from sharding.constraints import SHARDING_TYPES, Comms, ShardingConfig, ShardingType
 from sharding.cost import Workload
 from sharding.placing import place
 from sharding.report import report
@@ -49,6 +49,12 @@ CASES = [
         for sizes in UNEVEN
     ),
 ]
+ROUNDED = [
+    Case(sharding_type=kind, optimizer="sgd", num_steps=1, comms=comms)
+    for kind, comms in product(("table_wise", "row_wise"), ("fp32", "fp16", "bf16"))
+]
+ROUNDING: dict[Comms, float] = {"fp32": 2**-24, "fp16": 2**-11, "bf16": 2**-8}
+"""Largest relative error of a number."""
 Outcomes = dict[Case, list[Outcome]]
 
 
@@ -59,9 +65,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(run, args=(CASES, folder, port), nprocs=2)
+    torch.multiprocessing.spawn(run, args=(CASES + ROUNDED, folder, port), nprocs=2)
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
-    return {case: list(both) for case, *both in zip(CASES, *ranks, strict=True)}
+    return {case: list(both) for case, *both in zip(CASES + ROUNDED, *ranks, strict=True)}
 
 
 def oracle(case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -195,3 +201,47 @@ def test_fused_state_is_named_by_table(
 def test_data_parallel_tables_have_no_fused_state(outcomes: Outcomes) -> None:
     case = Case(sharding_type="data_parallel", optimizer="adagrad")
     assert [outcome.state_keys for outcome in outcomes[case]] == [{}, {}]
+
+
+@pytest.mark.parametrize("case", ROUNDED, ids=str)
+def test_rounded_vectors_and_gradients_are_off_by_their_rounding(
+    case: Case, outcomes: Outcomes
+) -> None:
+    forward, weights = oracle(case)
+    rounding = ROUNDING[case.comms]
+    for name, exact in forward.items():
+        actual = torch.cat([outcome.forward[name] for outcome in outcomes[case]]).double()
+        # A vector may be summed from one rounded part a rank, of at most 3 rows each.
+        bound = 4 * rounding * first_weights()[name].abs().max() * 3
+        assert (actual - exact).abs().max() <= bound
+    moved = max((weights[name] - x).abs().max() for name, x in first_weights().items())
+    gradients = ROUNDING["bf16"] if case.comms != "fp32" else rounding
+    error = largest_error(case, outcomes[case])
+    assert error <= 8 * (rounding + gradients) * moved + 1e-6
+    if case.comms != "fp32":
+        assert error > 1e-5  # it is used
+
+
+@pytest.mark.parametrize("kind", ["table_wise", "row_wise"])
+@pytest.mark.parametrize("comms", ["fp16", "bf16"])
+def test_rounded_traffic_is_half_in_the_report_and_on_the_wire(
+    kind: ShardingType, comms: Comms, outcomes: Outcomes
+) -> None:
+    cases = [
+        Case(sharding_type=kind, optimizer="sgd", num_steps=1, comms=x) for x in ("fp32", comms)
+    ]
+    full, half = (
+        sum(
+            num_bytes
+            for outcome in outcomes[case]
+            for number, num_bytes in outcome.exchanged_bytes.items()
+            if "float" in number
+        )
+        for case in cases
+    )
+    assert half * 2 == full
+    tables = [table(name, *shape) for name, shape in TABLES.items()]
+    workload = Workload(batch_size=4, comms=comms, gradient_comms="bf16")
+    config = ShardingConfig(types=(kind,))
+    ranks = report(place(tables, local(2), config, workload), local(2), workload).ranks
+    assert half == 2 * sum(rank.sent_bytes_per_step for rank in ranks)  # gradients come back

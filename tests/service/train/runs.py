@@ -156,7 +156,7 @@ def forward_of_example(golden: Mapping[str, Any], kind: ShardingType) -> list[li
             embeddings,
             device=ranks.device,
             plan=plan_module(embeddings, cluster, 5, config),
-            sharders=sharders(),
+            sharders=sharders(config),
         )
         for name, rows, (num_rows, width) in zip(("f/0", "f/1"), ("E0", "E1"), blocks, strict=True):
             weight = model.state_dict()[f"tables.embedding_bags.{name}.weight"]
