@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from models.embeddings.mixed import MixedEmbeddings
-from service.checkpoint import best_checkpoint
+from service.checkpoint import StoredTensors, best_checkpoint
 from service.config import TrainConfig
 from service.distributed import launch
 from service.sizing import read_sizing
 from service.train.initialise import initialise_tables
-from service.warm_up import TABLES, StoredTensors
+from service.warm_up import TABLES
 from tests.service.train.contract import (
     CASES,
     EPOCHS,

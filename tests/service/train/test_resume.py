@@ -173,9 +173,18 @@ def test_tables_without_optimizer_state_resume_on_more_ranks_and_sharded_anew(tm
 def test_a_checkpoint_of_another_model_is_refused_with_a_reason(tmp_path):
     config = make_run(tmp_path, max_steps=2)
     launch(train, config, nproc=1, name="first")
-    other = replace(config, resume=True, max_steps=4, **sharded("data_parallel", "rowwise_adagrad"))
+    other = replace(config, resume=True, max_steps=4, **sharded("table_wise", "adagrad"))
     with pytest.raises(ValueError, match=r"checkpoint .*step-00000002 does not fit this model"):
         launch(train, other, nproc=1, name="other")
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_its_version(tmp_path):
+    config = make_run(tmp_path, max_steps=2)
+    launch(train, config, nproc=1, name="first")
+    path = config.output / "checkpoints" / "step-00000002" / "progress.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 1}))
+    with pytest.raises(ValueError, match="has format_version 1, this mixdim reads 2"):
+        launch(train, replace(config, resume=True, max_steps=4), nproc=1, name="second")
 
 
 def test_a_folder_in_use_is_refused_by_name(tmp_path):

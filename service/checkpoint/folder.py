@@ -6,52 +6,28 @@ A checkpoint is written under another name and renamed when all ranks have finis
 writes its own shards; loading re-shards, so another number of ranks may resume.
 """
 
-import json
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import nn
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.keyed import CombinedOptimizer
 
+from service.checkpoint.optimizer_state import OptimizerView
+from service.checkpoint.progress import PROGRESS_FILE, Progress, read_progress, write_progress
+from service.checkpoint.recut import recut_sums
 from service.distributed import Ranks
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "step-"
 UNFINISHED = ".unfinished"
-PROGRESS_FILE = "progress.json"
 DCP_METADATA = ".metadata"
 """What `torch.distributed.checkpoint` writes last."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Progress:
-    """Where a run stands; everything besides weights that a resumed run needs."""
-
-    step: int = 0
-    """Optimizer steps done."""
-    epoch: int = 0
-    batch: int = 0
-    """Global batches of this epoch that are done."""
-    best_score: float = float("-inf")
-    """Best headline figure of a validation so far; larger is better."""
-    best_step: int = -1
-    num_worse: int = 0
-    """Validations since the best one."""
-    num_examples: int = 0
-    validated_step: int = -1
-    """Step of the last validation."""
-    order: dict[str, Any] = field(default_factory=dict)
-    """What decides which examples a batch number means."""
-    lr_ratio: float = 1.0
-    """Learning rates now over those of the configuration."""
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    """State of the learning rate's scheduler."""
 
 
 class Checkpoints:
@@ -83,14 +59,14 @@ class Checkpoints:
             unfinished.mkdir(parents=True)
         self._ranks.any(False)  # the folder exists before anyone writes into it
         try:
-            dcp.save(_state(model, optimizer), checkpoint_id=unfinished)
+            dcp.save(_state(model, OptimizerView(model, optimizer)), checkpoint_id=unfinished)
         except dcp.api.CheckpointException as error:
             raise OSError(
                 f"checkpoint {final} could not be written: {_first(error)}; make room or choose "
                 f"another --output, and go on with --resume"
             ) from error
         if self._ranks.is_first:
-            (unfinished / PROGRESS_FILE).write_text(json.dumps(asdict(progress)) + "\n")
+            write_progress(progress, unfinished)
             if final.exists():  # the same step, now at the end of its epoch
                 final.rename(final.with_name(f"{final.name}-old{UNFINISHED}"))
             unfinished.rename(final)
@@ -110,9 +86,10 @@ class Checkpoints:
         Raises:
             ValueError: If the checkpoint does not fit the model.
         """
-        if optimizer is not None:
-            _init_lazy_state(optimizer)
-        state = _state(model, optimizer)
+        progress = read_progress(path)
+        view = None if optimizer is None else OptimizerView(model, optimizer)
+        recut = self._recut(view, path)
+        state = _state(model, view, without=recut)
         try:
             dcp.load(state, checkpoint_id=path)
         except dcp.api.CheckpointException as error:
@@ -121,9 +98,22 @@ class Checkpoints:
                 f"sizing plan, network and optimizer it was written with"
             ) from error
         model.load_state_dict(state["model"])
-        if optimizer is not None:
-            optimizer.load_state_dict({"state": _whole(optimizer, state)})
-        return _read_progress(path)
+        if view is not None:
+            view.restore_steps()
+        return progress
+
+    def _recut(self, view: OptimizerView | None, path: Path) -> set[str]:
+        """Load the row-wise sums of tables that are cut into other columns; says which."""
+        recut = set() if view is None else recut_sums(view, path)
+        everyones = sorted(set().union(*self._ranks.gather(recut)))
+        if everyones and self._ranks.is_first:
+            logger.warning(
+                "%s holds row-wise Adagrad's sums of other column shards of %s: averaged by "
+                "columns; the run goes on differently than it would have without the change",
+                path,
+                ", ".join(everyones),
+            )
+        return recut
 
     def last(self) -> Path | None:
         """The newest finished checkpoint; the same on all ranks."""
@@ -149,7 +139,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     finished = _finished(folder)
     if not finished:
         return None
-    best = folder / f"{PREFIX}{_read_progress(finished[-1]).best_step:08d}"
+    best = folder / f"{PREFIX}{read_progress(finished[-1]).best_step:08d}"
     return best if best in finished else finished[-1]
 
 
@@ -164,34 +154,17 @@ def _finished(folder: Path) -> list[Path]:
     )
 
 
-def _read_progress(checkpoint: Path) -> Progress:
-    return Progress(**json.loads((checkpoint / PROGRESS_FILE).read_text()))
-
-
 def _first(error: dcp.api.CheckpointException) -> str:
     """The failure of the first rank that failed, without its traceback."""
     failure, _ = next(iter(error.failures.values()))
     return str(failure)
 
 
-def _init_lazy_state(optimizer: CombinedOptimizer) -> None:
-    """Make the state that an optimizer only gets at its first step, so that it can be loaded."""
-    for _, part in optimizer.optimizers:
-        if isinstance(part, KeyedOptimizerWrapper):
-            part.init_state()
-
-
-def _state(model: nn.Module, optimizer: CombinedOptimizer | None) -> dict[str, Any]:
+def _state(
+    model: nn.Module, view: OptimizerView | None, *, without: Collection[str] = ()
+) -> dict[str, Any]:
     state: dict[str, Any] = {"model": model.state_dict()}
-    # Weights without a state (plain SGD keeps none) would leave an empty entry on the ranks that
-    # hold them, which those of another sharding would miss.
-    own = {} if optimizer is None else optimizer.state_dict()["state"]
-    if held := {key: of_weight for key, of_weight in own.items() if of_weight}:
-        state["optimizer"] = {"state": held}
+    if view is not None:
+        held = {key: of_weight for key, of_weight in view.state.items() if key not in without}
+        state |= {"optimizer": {"state": held}} if held else {}
     return state
-
-
-def _whole(optimizer: CombinedOptimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state as it wants it back: with an empty entry where it keeps nothing."""
-    loaded = state["optimizer"]["state"] if "optimizer" in state else {}
-    return {key: loaded.get(key, {}) for key in optimizer.state_dict()["state"]}
