@@ -74,7 +74,13 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
     )
     if ranks.world_size == 1:
         _unwrap_copies(model)
-    initialise_tables(model, plan, seed=config.seed, init=config.table_init)
+    initialise_tables(
+        model,
+        plan,
+        seed=config.seed,
+        init=config.table_init,
+        rows_of=config.table_init_rows,
+    )
     optimizer = build_optimizer(model, config.optimizer)
     return Engine(model=model, optimizer=optimizer, placement=placement)
 

@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
@@ -17,11 +18,17 @@ CHUNK_ROWS = 65_536
 """Rows that one generator fills; a multiple of every packing."""
 
 TableInit = Literal["rows", "xavier"]
+RowsOf = Literal["table", "field"]
 
 
 @torch.no_grad()
 def initialise_tables(
-    model: nn.Module, plan: SizingPlan, *, seed: int, init: TableInit = "rows"
+    model: nn.Module,
+    plan: SizingPlan,
+    *,
+    seed: int,
+    init: TableInit = "rows",
+    rows_of: RowsOf = "table",
 ) -> None:
     """Fill every table, or this rank's shards of it, from a seed, its name and row numbers alone.
 
@@ -34,13 +41,29 @@ def initialise_tables(
         plan: Names and shapes of the tables.
         seed: Seed of the run.
         init: ``rows`` for a bound of ``sqrt(1/n)``, ``xavier`` for ``sqrt(6/(n+d))``.
+        rows_of: Whose rows are ``n``: the table's own, or those of its field's tables together, so
+            that cutting a field into blocks changes no row's start.
     """
     tables = {table.name: table for table in plan.tables()}
+    bounds = _bounds(plan, init, rows_of)
     for key, weight in model.state_dict().items():
         table = tables.get(table_name(key))
         if table is not None:
             for shard, first_row, first_column in local_shards(weight):
-                _fill(shard, table, first_row, first_column, seed=seed, init=init)
+                _fill(shard, table, first_row, first_column, seed=seed, bound=bounds[table.name])
+
+
+def _bounds(plan: SizingPlan, init: TableInit, rows_of: RowsOf) -> dict[str, float]:
+    """Largest absolute weight of every table's start."""
+    field_rows: Counter[str] = Counter()
+    for table in plan.tables():
+        field_rows[table.field] += table.num_embeddings
+    bounds = {}
+    for table in plan.tables():
+        rows = field_rows[table.field] if rows_of == "field" else table.num_embeddings
+        square = 1 / rows if init == "rows" else 6 / (rows + table.embedding_dim)
+        bounds[table.name] = math.sqrt(square)
+    return bounds
 
 
 def table_name(key: str) -> str:
@@ -60,11 +83,9 @@ def local_shards(weight: Tensor | ShardedTensor) -> Iterator[tuple[Tensor, int, 
 
 
 def _fill(
-    shard: Tensor, table: Table, first_row: int, first_column: int, *, seed: int, init: TableInit
+    shard: Tensor, table: Table, first_row: int, first_column: int, *, seed: int, bound: float
 ) -> None:
     rows, columns = shard.shape
-    fan = table.num_embeddings + table.embedding_dim
-    bound = math.sqrt(1 / table.num_embeddings if init == "rows" else 6 / fan)
     identity = zlib.crc32(table.name.encode())
     chunk_rows = CHUNK_ROWS // table.packing  # of the table as it is stored
     last_row = first_row + rows

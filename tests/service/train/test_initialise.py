@@ -56,5 +56,23 @@ def test_a_shard_starts_like_its_part_of_the_whole_table(width, monkeypatch):
     whole, table = started(width)
     for first, last in ((0, 5), (5, 30), (30, len(whole))):
         shard = torch.full_like(whole[first:last], torch.nan)
-        initialise._fill(shard, table, first, 0, seed=3, init="rows")
+        initialise._fill(shard, table, first, 0, seed=3, bound=ROWS**-0.5)
         assert torch.equal(shard, whole[first:last])
+
+
+@pytest.mark.parametrize("rows_of", ["table", "field"])
+@pytest.mark.parametrize(("init", "over"), [("rows", None), ("xavier", 6)])
+def test_blocks_start_within_the_bound_of_their_own_rows_or_their_fields(init, over, rows_of):
+    blocks = tuple(
+        Block(num_embeddings=rows, embedding_dim=width, asked_dim=width)
+        for rows, width in ((20, 8), (ROWS - 20, 4))
+    )
+    plan = SizingPlan(fields={"f": blocks}, out_dim=8)
+    embeddings = MixedEmbeddings(plan)
+    model = nn.ModuleDict({"network": embeddings})
+    initialise_tables(model, plan, seed=3, init=init, rows_of=rows_of)
+    for table in plan.tables():
+        rows = ROWS if rows_of == "field" else table.num_embeddings
+        bound = (over / (rows + table.embedding_dim) if over else 1 / rows) ** 0.5
+        weight = embeddings.tables.embedding_bags[table.name].weight.detach()
+        assert 0.9 * bound < float(weight.abs().max()) <= bound
