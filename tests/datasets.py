@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.tables import FieldStats
 from service.data.dataset import (
@@ -17,6 +16,7 @@ from service.data.dataset import (
     SplitInfo,
     write_dataset_info,
 )
+from service.data.part_file import PartFileWriter, parts_schema
 
 
 def write_dataset(
@@ -39,19 +39,13 @@ def write_dataset(
         table, label_mean = _table(
             rng, num_rows, names, num_embeddings, effects, list_fields, num_dense, rating
         )
-        (folder / split).mkdir(parents=True)
         half = num_rows // 2 // row_group * row_group or num_rows
         parts = []
         for part, start in enumerate(range(0, num_rows, half or 1)):
-            path = f"{split}/part-{part:05d}.parquet"
-            pq.write_table(
-                table.slice(start, half),
-                folder / path,
-                row_group_size=row_group,
-                compression="none",
-                use_dictionary=False,
-            )
-            parts.append(path)
+            writer = PartFileWriter(folder, f"{split}/part-{part:05d}.parquet", table.schema)
+            for first in range(start, min(start + half, num_rows), row_group):
+                writer.write(table.slice(first, min(row_group, start + half - first)))
+            parts.append(writer.close())
         splits[split] = SplitInfo(num_rows=num_rows, label_mean=label_mean, parts=tuple(parts))
     info = DatasetInfo(
         source="synthetic",
@@ -99,4 +93,8 @@ def _table(rng, num_rows, names, num_embeddings, effects, list_fields, num_dense
         columns[f"I{index + 1}"] = pa.array(value)
     label = 3 + score / 2 if rating else (rng.random(num_rows) < 1 / (1 + np.exp(-score)))
     label = label.astype(np.float32)
-    return pa.table({"label": pa.array(label), **columns}), float(label.mean()) if num_rows else 0.0
+    dense = [f"I{index + 1}" for index in range(num_dense)]
+    schema = parts_schema(dense, {name: name in list_fields for name in names})
+    arrays = {"label": pa.array(label)} | columns
+    table = pa.table([arrays[name] for name in schema.names], schema=schema)
+    return table, float(label.mean()) if num_rows else 0.0

@@ -76,6 +76,6 @@ def _batch_sizes(config: LoaderConfig, info: DatasetInfo, seed: int | None) -> I
 
 def _row_groups(config: LoaderConfig, info: DatasetInfo) -> Iterable[int]:
     for part in info.splits["train"].parts:
-        with pq.ParquetFile(config.data / part, memory_map=True) as file:
+        with pq.ParquetFile(config.data / part.path, memory_map=True) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group).num_rows

@@ -10,7 +10,7 @@
 Columns of a part: ``label`` float32; every dense column float32, already ``log1p(max(x, 0))``
 where ``DenseStats.transform`` says so, missing values as ``MISSING_DENSE``; every field int32, or
 ``list<int32>`` where ``FieldInfo.is_list``. No column holds nulls, and values are stored plain and
-uncompressed, so that Arrow hands the pages to torch as they are.
+uncompressed, see `service.data.part_file`.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.tables import FieldStats
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
 LABEL_COLUMN = "label"
 MISSING_DENSE = -1.0
@@ -60,13 +60,25 @@ class FieldInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PartInfo:
+    """One Parquet file, and what tells it from any other."""
+
+    path: str
+    """Relative to the dataset folder."""
+    num_rows: int
+    size_bytes: int
+    footer_sha256: str
+    """Hash of the footer, which holds a checksum of every row group."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitInfo:
     """Rows and parts of one split."""
 
     num_rows: int
     label_mean: float
-    parts: tuple[str, ...]
-    """Paths relative to the dataset folder, in order."""
+    parts: tuple[PartInfo, ...]
+    """In the order of the rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

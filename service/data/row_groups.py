@@ -1,16 +1,18 @@
-"""A split as it is stored: row groups of Parquet parts, decoded one at a time into arrays."""
+"""A split as it is stored: row groups of Parquet parts, read one at a time into arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from service.data.batch import Columns, ListColumn
-from service.data.dataset import LABEL_COLUMN, DatasetInfo, Split
+from service.data.batch import Columns, Ids, ListColumn
+from service.data.dataset import LABEL_COLUMN, DatasetInfo, PartInfo, Split
+from service.data.part_file import PartFile, parts_schema
 
 OPEN_PARTS = 16
 """Parts that stay open; opening one means to parse its footer."""
@@ -20,13 +22,13 @@ OPEN_PARTS = 16
 class RowGroup:
     """Where a run of rows lies."""
 
-    path: Path
+    part: PartInfo
     index: int
     num_rows: int
 
 
 class SplitReader:
-    """Reads row groups of one split.
+    """Reads row groups of one split, and refuses values that no training could use.
 
     Args:
         folder: Dataset folder.
@@ -37,8 +39,7 @@ class SplitReader:
 
     Raises:
         FileNotFoundError: If a part is missing.
-        ValueError: If a part is not Parquet, or the parts hold another number of rows than
-            ``dataset.json`` says.
+        ValueError: If a part is not the one that ``prepare`` wrote, see `PartFile`.
     """
 
     def __init__(
@@ -53,71 +54,95 @@ class SplitReader:
         self._dense = list(info.dense_names)
         self._single = list(single_fields)
         self._lists = list(list_fields)
-        self._open = lru_cache(OPEN_PARTS)(_open)
+        self._is_click = info.task == "click"
+        sizes = {stats.name: stats.num_embeddings for stats in info.field_stats}
+        self._num_ids = np.array([sizes[name] for name in self._single], dtype=np.int64)
+        self._num_list_ids = [sizes[name] for name in self._lists]
+        is_list = {name: name in list_fields for name in (*single_fields, *list_fields)}
+        schema = parts_schema(self._dense, is_list)
+        self._open = lru_cache(OPEN_PARTS)(lambda part: PartFile(folder, part, schema))
         self.groups = [
-            RowGroup(path, index, metadata.row_group(index).num_rows)
-            for path, metadata in (
-                (path, self._open(path).metadata)
-                for path in (folder / part for part in info.splits[split].parts)
-            )
-            for index in range(metadata.num_row_groups)
+            RowGroup(part, index, num_rows)
+            for part in info.splits[split].parts
+            for index, num_rows in enumerate(self._open(part).group_sizes)
         ]
         found, expected = sum(g.num_rows for g in self.groups), info.splits[split].num_rows
         if found != expected:
             raise ValueError(
                 f"split {split!r} of {folder} has {found} rows in its parts, dataset.json says "
-                f"{expected}; the dataset changed after it was prepared: prepare it again"
+                f"{expected}; prepare the dataset again"
             )
 
     def read(self, group: RowGroup) -> Columns:
-        """Decode one row group."""
-        table = self._open(group.path).read_row_group(
-            group.index,
-            columns=[LABEL_COLUMN, *self._dense, *self._single, *self._lists],
-            use_threads=False,
-        )
+        """Read one row group.
+
+        Raises:
+            FileNotFoundError: If its part is gone.
+            ValueError: If it is damaged, or holds an id, a label or a number that cannot be.
+        """
+        file = self._open(group.part)
+        content = file.read(group.index)
+
+        def values(name: str, dtype: Any) -> Any:
+            return file.values(content, group.index, name, dtype)
+
         dense = np.empty((group.num_rows, len(self._dense)), dtype=np.float32)
         for index, name in enumerate(self._dense):
-            dense[:, index] = _values(table, name)
+            dense[:, index] = values(name, np.float32)
         ids = np.empty((len(self._single), group.num_rows), dtype=np.int32)
         for index, name in enumerate(self._single):
-            ids[index] = _values(table, name)
-        return Columns(
-            labels=_values(table, LABEL_COLUMN),
+            ids[index] = values(name, np.int32)
+        lists = file.lists(group.index, self._lists)
+        columns = Columns(
+            labels=values(LABEL_COLUMN, np.float32),
             dense=dense,
             ids=ids,
-            lists=tuple(_list_column(table, name) for name in self._lists),
+            lists=tuple(_list_column(lists[name]) for name in self._lists),
         )
+        self._check(columns, file.path, group.index)
+        return columns
+
+    def _check(self, columns: Columns, path: Path, group: int) -> None:
+        where = f"part {path}, row group {group}"
+        # As unsigned numbers negative ids are large ones.
+        largest = columns.ids.view(np.uint32).max(axis=1, initial=0)
+        for index in np.flatnonzero(largest >= self._num_ids):
+            raise _bad_id(where, self._single[index], columns.ids[index], self._num_ids[index])
+        for name, column, num_ids in zip(
+            self._lists, columns.lists, self._num_list_ids, strict=True
+        ):
+            if column.values.view(np.uint32).max(initial=0) >= num_ids:
+                raise _bad_id(where, name, column.values, num_ids)
+        if not np.isfinite(columns.dense).all():
+            row, column = np.argwhere(~np.isfinite(columns.dense))[0]
+            value = columns.dense[row, column]
+            raise _bad_value(where, self._dense[column], row, value, "a finite number")
+        labels = columns.labels
+        is_good = (labels == 0) | (labels == 1) if self._is_click else np.isfinite(labels)
+        if not is_good.all():
+            row = int(is_good.argmin())
+            expected = "0 or 1" if self._is_click else "a finite number"
+            raise _bad_value(where, LABEL_COLUMN, row, labels[row], expected)
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"part {path} is missing, dataset.json names it; prepare the dataset again"
-        )
-    try:
-        return pq.ParquetFile(path, memory_map=True)
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"part {path} is no valid Parquet file ({error}); prepare the dataset again"
-        ) from error
+def _bad_id(where: str, field: str, ids: Ids, num_ids: int) -> ValueError:
+    place = int((ids.view(np.uint32) >= num_ids).argmax())
+    return ValueError(
+        f"{where}, field {field!r}: id {ids[place]} at position {place}, expected 0 to "
+        f"{num_ids - 1} (dataset.json has {num_ids} ids); prepare the dataset again"
+    )
 
 
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def _bad_value(where: str, column: str, row: int, value: float, expected: str) -> ValueError:
+    return ValueError(
+        f"{where}, column {column!r}: {value:g} in row {row}, expected {expected}; prepare the "
+        f"dataset again"
+    )
 
 
-def _values(table: pa.Table, name: str) -> np.ndarray:
-    """A column as an array over Arrow's own memory."""
-    values: np.ndarray = _column(table, name).to_numpy(zero_copy_only=True)
-    return values
-
-
-def _list_column(table: pa.Table, name: str) -> ListColumn:
-    column = _column(table, name)
+def _list_column(column: pa.ListArray) -> ListColumn:
     offsets = column.offsets.to_numpy(zero_copy_only=True)
+    values: NDArray[np.int32] = column.values.to_numpy(zero_copy_only=True)
     return ListColumn(
-        lengths=np.diff(offsets).astype(np.int32),
-        values=column.values.to_numpy(zero_copy_only=True)[offsets[0] : offsets[-1]],
+        lengths=np.diff(offsets).astype(np.int32), values=values[offsets[0] : offsets[-1]]
     )

@@ -90,7 +90,9 @@ def by_frequency(
     for field in fields:
         unknown_id = check_slice(info, field).unknown_id
         slices = slice_of_ids(lookups_per_id(data, field), unknown_id)
-        parts = [pq.read_table(data / part, columns=[field]) for part in info.splits[split].parts]
+        parts = [
+            pq.read_table(data / part.path, columns=[field]) for part in info.splits[split].parts
+        ]
         ids = np.concatenate([part[field].to_numpy() for part in parts])
         found[field] = score_slices(predicted, ids, slices, info.task)
     return found

@@ -9,10 +9,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.data.dataset import LABEL_COLUMN
-from service.data.ingest.parts import parts_schema
-from service.data.ingest.splits import SPLITS, Splitter
+from service.data.ingest.scratch import ParsedRows
+from service.data.ingest.splits import SPLITS
 from service.data.ingest.vocabulary import ValueIndex
-from service.data.readers.base import Layout, Rows
+from service.data.part_file import parts_schema
+from service.data.readers.base import Layout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,38 +21,40 @@ class RowEncoder:
     """Maps the values of a block to ids and hands its rows to their splits."""
 
     layout: Layout
-    splitter: Splitter
     indexes: Mapping[str, ValueIndex]
 
-    def __call__(self, rows: Rows) -> list[pa.RecordBatch]:
+    def __call__(self, rows: ParsedRows) -> list[pa.RecordBatch]:
         """One batch a split, in the order of `SPLITS`."""
-        schema = parts_schema(self.layout)
-        split = self.splitter(rows)
+        schema = parts_schema(self.layout.dense, self.layout.fields)
         encoded: dict[str, NDArray[Any]] = {LABEL_COLUMN: rows.label, **rows.dense}
         for name, column in rows.fields.items():
             encoded[name] = self.indexes[name].ids_of(column.values)[column.codes]
         batches = []
         for number in range(len(SPLITS)):
-            taken = np.flatnonzero(split == number)
+            marked = rows.split == number
+            taken = np.flatnonzero(marked)
             arrays = [
-                self._column(rows, name, values, taken, split == number)
+                _taken(schema.field(name).type, values, _lengths(rows, name), taken, marked)
                 for name, values in encoded.items()
             ]
             batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
         return batches
 
-    def _column(
-        self,
-        rows: Rows,
-        name: str,
-        values: NDArray[Any],
-        taken: NDArray[np.int64],
-        marked: NDArray[np.bool_],
-    ) -> pa.Array:
-        lengths = rows.fields[name].lengths if name in rows.fields else None
-        if lengths is None:
-            return pa.array(values[taken])
-        offsets = np.append(0, np.cumsum(lengths[taken])).astype(np.int32)
-        elements = pa.array(values[np.repeat(marked, lengths)])
-        type_ = parts_schema(self.layout).field(name).type
-        return pa.ListArray.from_arrays(pa.array(offsets), elements, type=type_)
+
+def _lengths(rows: ParsedRows, name: str) -> NDArray[np.int32] | None:
+    return rows.fields[name].lengths if name in rows.fields else None
+
+
+def _taken(
+    type_: pa.DataType,
+    values: NDArray[Any],
+    lengths: NDArray[np.int32] | None,
+    taken: NDArray[np.int64],
+    marked: NDArray[np.bool_],
+) -> pa.Array:
+    """The rows of one split of a column."""
+    if lengths is None:
+        return pa.array(values[taken])
+    offsets = np.append(0, np.cumsum(lengths[taken])).astype(np.int32)
+    elements = pa.array(values[np.repeat(marked, lengths)])
+    return pa.ListArray.from_arrays(pa.array(offsets), elements, type=type_)

@@ -1,4 +1,4 @@
-"""The first pass: check every line, count the values of the training split."""
+"""The first pass: check and parse every line, count the values of the training split."""
 
 import logging
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from service.data.ingest.counting import Counters, count_codes
 from service.data.ingest.options import PrepareConfig, Progress, Report, parse_bytes
 from service.data.ingest.ordered import map_in_order
 from service.data.ingest.rejects import RejectLog
+from service.data.ingest.scratch import ParsedRows, Scratch
 from service.data.ingest.splits import Splitter
 from service.data.readers.base import Block, Dataset, Layout, Rows, Strings
 
@@ -24,15 +25,18 @@ class Counted:
 
     layout: Layout
     counters: Counters
+    parsed: Scratch
+    """The accepted rows."""
     num_train_rows: int
     num_rejects: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockCounts:
-    """The training values of one block."""
+    """The training values of one block, and all its rows for the second pass."""
 
     rows: Rows
+    packed: bytes
     train_labels: NDArray[np.float32]
     fields: dict[str, tuple[Strings, NDArray[np.int64], int]]
 
@@ -47,6 +51,7 @@ def count_values(
     """
     runs = folder / "runs"
     counters = Counters(dataset.layout.fields, memory_bytes=parse_bytes(config.memory), folder=runs)
+    parsed = Scratch(folder / "parsed")
     rejects = RejectLog(folder, config.max_reject_ratio, dataset.num_bytes)
     labels = LabelRange()
     try:
@@ -54,6 +59,7 @@ def count_values(
         for counts in map_in_order(count, dataset.blocks(), config.num_threads):
             rejects.add(counts.rows)
             labels.add(counts.train_labels)
+            parsed.add(counts.packed)
             for name, counted in counts.fields.items():
                 counters.add(name, *counted)
             counters.keep_limit()
@@ -70,6 +76,7 @@ def count_values(
         rejects.finish()
     finally:
         rejects.close()
+        parsed.close()
     if counters.num_spills:
         logger.info(
             "counts passed --memory %s: %d runs on disk", config.memory, counters.num_spills
@@ -78,6 +85,7 @@ def count_values(
     return Counted(
         layout=dataset.layout,
         counters=counters,
+        parsed=parsed,
         num_train_rows=labels.num_rows,
         num_rejects=rejects.num_rejects,
     )
@@ -85,9 +93,15 @@ def count_values(
 
 def _count_block(dataset: Dataset, splitter: Splitter, block: Block) -> BlockCounts:
     rows = dataset.parse(block)
-    train = splitter(rows) == 0
+    split = splitter(rows)
+    train = split == 0
     fields = {name: count_codes(column, train) for name, column in rows.fields.items()}
-    return BlockCounts(rows=rows, train_labels=rows.label[train], fields=fields)
+    return BlockCounts(
+        rows=rows,
+        packed=ParsedRows.of(rows, split).packed(),
+        train_labels=rows.label[train],
+        fields=fields,
+    )
 
 
 @dataclass(slots=True)

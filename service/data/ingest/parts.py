@@ -5,24 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from service.data.dataset import LABEL_COLUMN, MISSING_DENSE, DenseStats, Split, SplitInfo
+from service.data.dataset import (
+    LABEL_COLUMN,
+    MISSING_DENSE,
+    DenseStats,
+    PartInfo,
+    Split,
+    SplitInfo,
+)
+from service.data.part_file import PartFileWriter, parts_schema
 from service.data.readers.base import Layout
 
 GROUP_ROWS = 1 << 14
 PART_ROWS = 1 << 20
-
-
-def parts_schema(layout: Layout) -> pa.Schema:
-    """Columns of a part: label, dense columns, ids."""
-    ids = {
-        name: pa.list_(pa.field("element", pa.int32(), nullable=False)) if is_list else pa.int32()
-        for name, is_list in layout.fields.items()
-    }
-    types = {LABEL_COLUMN: pa.float32(), **dict.fromkeys(layout.dense, pa.float32()), **ids}
-    return pa.schema([pa.field(name, type_, nullable=False) for name, type_ in types.items()])
 
 
 @dataclass(slots=True)
@@ -73,12 +70,12 @@ class PartWriter:
     def __init__(self, folder: Path, split: Split, layout: Layout) -> None:
         self._folder = folder
         self._split = split
-        self._schema = parts_schema(layout)
+        self._schema = parts_schema(layout.dense, layout.fields)
         self._transforms = layout.dense
         self._waiting: list[pa.RecordBatch] = []
         self._num_waiting = 0
-        self._writer: pq.ParquetWriter | None = None
-        self._parts: list[str] = []
+        self._writer: PartFileWriter | None = None
+        self._parts: list[PartInfo] = []
         self._moments = {name: Moments() for name in layout.dense}
         self._num_rows = 0
         self._label_total = 0.0
@@ -104,8 +101,8 @@ class PartWriter:
     def close(self) -> None:
         """Close the open part, if any."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            self._parts.append(writer.close())
 
     def dense_stats(self) -> tuple[DenseStats, ...]:
         """Statistics of the dense columns over all rows of the split."""
@@ -120,25 +117,15 @@ class PartWriter:
         self._num_waiting = rest.num_rows
         for start in range(0, num_rows, GROUP_ROWS):
             group = rows.slice(start, min(GROUP_ROWS, num_rows - start)).combine_chunks()
-            self._open_part().write_table(group, row_group_size=GROUP_ROWS)
+            self._open_part().write(group)
             self._sum_up(group)
 
-    def _open_part(self) -> pq.ParquetWriter:
+    def _open_part(self) -> PartFileWriter:
         if self._num_rows % PART_ROWS == 0:
             self.close()
         if self._writer is None:
-            name = f"{self._split}/part-{len(self._parts):05d}.parquet"
-            path = self._folder / name
-            path.parent.mkdir(exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                path,
-                self._schema,
-                compression="none",
-                use_dictionary=False,
-                write_statistics=False,
-                column_encoding="PLAIN",
-            )
-            self._parts.append(name)
+            path = f"{self._split}/part-{len(self._parts):05d}.parquet"
+            self._writer = PartFileWriter(self._folder, path, self._schema)
         return self._writer
 
     def _sum_up(self, group: pa.Table) -> None:

@@ -1,7 +1,7 @@
 """``prepare``: raw logs in, a dataset folder out, in two streaming passes.
 
-The first pass checks every line and counts the values of the training split; the second maps
-values to ids and writes the parts. Between them, values are ranked into vocabularies.
+The first pass parses every line and counts the values of the training split; the second maps the
+parsed values to ids and writes the parts. Between them, values are ranked into vocabularies.
 """
 
 import shutil
@@ -28,7 +28,8 @@ from service.data.ingest.first_pass import Counted, count_values
 from service.data.ingest.options import PrepareConfig, Progress, Report
 from service.data.ingest.ordered import map_in_order
 from service.data.ingest.parts import PartWriter
-from service.data.ingest.splits import SPLITS, Splitter
+from service.data.ingest.scratch import Scratch, unpacked
+from service.data.ingest.splits import SPLITS
 from service.data.ingest.splitters import choose_splitter
 from service.data.ingest.staging import check_output, staged_folder
 from service.data.ingest.vocabulary import ValueIndex, Vocabulary
@@ -64,7 +65,7 @@ def prepare(config: PrepareConfig, report: Report = lambda _: None) -> DatasetIn
         splitter = choose_splitter(dataset, config, report)
         counted = count_values(dataset, config, splitter, folder, report)
         ranked = _rank_values(counted, config, folder)
-        splits, dense = _write_parts(dataset, config, splitter, ranked, folder, report)
+        splits, dense = _write_parts(dataset, config, counted.parsed, ranked, folder, report)
         for name, text in dataset.attachments().items():
             (folder / name).write_text(text, encoding="utf-8")
         info = DatasetInfo(
@@ -135,21 +136,22 @@ def _write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
 def _write_parts(
     dataset: Dataset,
     config: PrepareConfig,
-    splitter: Splitter,
+    parsed: Scratch,
     ranked: Ranked,
     folder: Path,
     report: Report,
 ) -> tuple[dict[Split, SplitInfo], tuple[DenseStats, ...]]:
-    """Read everything again, map and write; return the splits and the dense statistics."""
-    encode = RowEncoder(layout=dataset.layout, splitter=splitter, indexes=ranked.indexes)
+    """Map the parsed rows and write them; return the splits and the dense statistics."""
+    encode = RowEncoder(layout=dataset.layout, indexes=ranked.indexes)
     writers = {split: PartWriter(folder, split, dataset.layout) for split in SPLITS}
+
+    def encoded(content: bytes) -> tuple[int, list[pa.RecordBatch]]:
+        rows = unpacked(content)
+        return rows.bytes_read, encode(rows)
+
     num_rows = 0
     try:
-        for block, batches in map_in_order(
-            lambda block: (block, encode(dataset.parse(block))),
-            dataset.blocks(),
-            config.num_threads,
-        ):
+        for bytes_read, batches in map_in_order(encoded, parsed.blocks(), config.num_threads):
             for writer, batch in zip(writers.values(), batches, strict=True):
                 writer.add(batch)
                 num_rows += batch.num_rows
@@ -157,7 +159,7 @@ def _write_parts(
                 Progress(
                     name="pass 2/2: write",
                     num_rows=num_rows,
-                    bytes_read=block.bytes_read,
+                    bytes_read=bytes_read,
                     num_bytes=dataset.num_bytes,
                 )
             )

@@ -45,10 +45,10 @@ class Encoded:
     @classmethod
     def of(cls, name: str, column: Any) -> "Encoded":
         """Encode a column unless it is; nulls get `MISSING_CODE`."""
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        if not isinstance(column, pa.DictionaryArray):
-            column = column.dictionary_encode()
         codes = column.indices.fill_null(MISSING_CODE).to_numpy().astype(np.int32, copy=False)
         return cls(name=name, values=column.dictionary, codes=codes)
 

@@ -105,7 +105,7 @@ def _assert_field(folder, info, name, by_split, tables, min_count) -> None:
 
 def read_split(folder: Path, info: DatasetInfo, split: Split) -> pa.Table:
     schema = pa.schema([("label", pa.float32())])
-    parts = [pq.read_table(folder / part) for part in info.splits[split].parts]
+    parts = [pq.read_table(folder / part.path) for part in info.splits[split].parts]
     if not parts:
         names = ["label", *info.dense_names, *(field.stats.name for field in info.fields)]
         return pa.table({name: [] for name in names})

@@ -171,7 +171,7 @@ def test_counts_that_were_spilled_give_the_same_dataset(logs, prepared, tmp_path
 
 def test_parts_are_cut_into_full_row_groups_of_plain_required_columns(prepared):
     info = read_dataset_info(prepared)
-    file = pq.ParquetFile(prepared / info.splits["train"].parts[0])
+    file = pq.ParquetFile(prepared / info.splits["train"].parts[0].path)
     groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
     assert [group.num_rows for group in groups[:-1]] == [16_384] * (len(groups) - 1)
     assert not any(field.nullable for field in file.schema_arrow)
