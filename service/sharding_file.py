@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from service.first_fault import first_fault
 from sharding.cluster import CLUSTERS, Cluster, local
 from sharding.placement import Placement
 from sharding.report import PlanReport
@@ -58,7 +59,7 @@ def read_sharding(path: Path) -> Placement:
     try:
         content = _FILE.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first_fault(error)}") from error
+        raise ValueError(f"{path}: {first_fault(error)}") from error
     if content.format_version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version={content.format_version}, expected {FORMAT_VERSION}; "
@@ -124,14 +125,6 @@ def _read_cluster(path: Path) -> Cluster:
             return _CLUSTER.validate_python(tomllib.loads(text))
         return _CLUSTER.validate_json(text)
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first_fault(error)}") from error
+        raise ValueError(f"{path}: {first_fault(error)}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place and value."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "file"
-    simple = isinstance(fault["input"], (str, int, float))
-    return f"{where}: {fault['msg']}" + (f" (value {fault['input']!r})" if simple else "")

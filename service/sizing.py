@@ -23,6 +23,7 @@ from models.tables import (
     is_fused,
 )
 from service.data.dataset import DatasetInfo
+from service.first_fault import first_fault
 
 FORMAT_VERSION: Final = 1
 DEFAULT_BASE_DIM: Final = 16
@@ -148,7 +149,7 @@ def read_sizing(path: Path) -> SizingFile:
     try:
         sizing = _ADAPTER.validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first_fault(error)}") from error
+        raise ValueError(f"{path}: {first_fault(error)}") from error
     if sizing.format_version != FORMAT_VERSION:
         raise ValueError(
             f"{path}: format_version={sizing.format_version}, expected {FORMAT_VERSION}; "
@@ -159,14 +160,6 @@ def read_sizing(path: Path) -> SizingFile:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return sizing
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place and value."""
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"]) or "file"
-    value = f" (value {fault['input']!r})" if not isinstance(fault["input"], (dict, bytes)) else ""
-    return f"{where}: {fault['msg']}{value}"
 
 
 def check_trainable(

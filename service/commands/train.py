@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
+from service.first_fault import first_fault
 from service.presets import PRESETS
 from service.sizing import read_sizing
 
@@ -101,9 +102,11 @@ def _starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
     path = Path(name)
     if not path.is_file():
         raise ValueError(f"{name!r} is neither a preset nor a file; presets: {', '.join(PRESETS)}")
-    text = path.read_text()
     try:
+        text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         return TypeAdapter(TrainConfig).validate_python(content), flags
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_fault(error)}") from error
+    except ValueError as error:  # neither TOML nor JSON, or no text at all
         raise ValueError(f"{path}: {error}") from error

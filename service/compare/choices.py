@@ -9,8 +9,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from models.sizing import SIZING
-from service.compare.spec import CompareSpec, Table, fault_of, parse_spec
+from service.compare.spec import CompareSpec, Table, parse_spec
 from service.config import TrainConfig
+from service.first_fault import first_fault
 from service.presets import PRESETS
 from service.sizing_request import SizingRequest
 
@@ -196,4 +197,4 @@ def _valid(kind: Any, value: object, place: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        raise ValueError(fault_of(error, place)) from error
+        raise ValueError(first_fault(error, place)) from error

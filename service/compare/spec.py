@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from service.first_fault import first_fault
+
 Metric = Literal["auto", "mse", "rmse", "auc", "log_loss", "ne"]
 Table = Mapping[str, Any]
 
@@ -93,14 +95,4 @@ def parse_spec(path: Path) -> CompareSpec:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(str(error)) from error
     except ValidationError as error:
-        raise ValueError(fault_of(error)) from error
-
-
-def fault_of(error: ValidationError, *place: str) -> str:
-    """The first thing that is wrong, with its place and value."""
-    fault = error.errors()[0]
-    where = ".".join([*place, *map(str, fault["loc"])])
-    value = f" (value {fault['input']!r})" if not isinstance(fault["input"], dict) else ""
-    is_unknown = fault["type"] in {"unexpected_keyword_argument", "extra_forbidden"}
-    said = "there is no such key" if is_unknown else fault["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, [where, f"{said}{value}"]))
+        raise ValueError(first_fault(error)) from error

@@ -13,6 +13,8 @@ where ``DenseStats.transform`` says so, missing values as ``MISSING_DENSE``; eve
 uncompressed, see `service.data.part_file`.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from models.tables import FieldStats
+from service.first_fault import first_fault
 
 FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
@@ -121,6 +124,12 @@ class DatasetInfo:
     format_version: int = FORMAT_VERSION
 
     @property
+    def content_sha256(self) -> str:
+        """Hash of what training sees: the same where the same rows were prepared again."""
+        content = _CONTENT.dump_json((self.task, self.dense, self.fields, self.splits))
+        return hashlib.sha256(content).hexdigest()
+
+    @property
     def field_stats(self) -> tuple[FieldStats, ...]:
         """Statistics of every field, the input of a sizing scheme."""
         return tuple(info.stats for info in self.fields)
@@ -132,6 +141,9 @@ class DatasetInfo:
 
 
 _ADAPTER = TypeAdapter(DatasetInfo)
+_CONTENT = TypeAdapter(
+    tuple[Task, tuple[DenseStats, ...], tuple[FieldInfo, ...], Mapping[Split, SplitInfo]]
+)
 
 
 def write_dataset_info(info: DatasetInfo, folder: Path) -> None:
@@ -152,12 +164,12 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
             f"{folder} holds no {DATASET_FILE}; make the dataset with `mixdim prepare`"
         )
     try:
-        info = _ADAPTER.validate_json(path.read_bytes())
+        content = json.loads(path.read_bytes())
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(f"format_version={version}, expected {FORMAT_VERSION}")
+        return _ADAPTER.validate_python(content)
     except ValidationError as error:
-        raise ValueError(f"{path} does not follow the dataset format: {error}") from error
-    if info.format_version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format_version={info.format_version}, expected {FORMAT_VERSION}; "
-            f"prepare the dataset again"
-        )
-    return info
+        raise ValueError(f"{path}: {first_fault(error)}; prepare the dataset again") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; prepare the dataset again") from error

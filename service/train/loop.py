@@ -11,10 +11,10 @@ from models.layers.linear import set_matmul
 from service.checkpoint import Checkpoints, Progress
 from service.config import TrainConfig
 from service.data.batch import Batch
-from service.data.dataset import DATASET_FILE, Split, read_dataset_info
+from service.data.dataset import Split, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, StopRequest, joined_ranks
-from service.run_folder import RESULT_FILE, RunFolder, file_sha256
+from service.run_folder import RESULT_FILE, RunFolder
 from service.sizing import read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
@@ -67,7 +67,8 @@ class _Training:
         self.config, self.ranks, self.stop = config, ranks, stop
         self.folder = RunFolder(config.output)
         ranks.from_first(lambda: self.folder.check(config))
-        self.info = read_dataset_info(config.data)
+        # One rank reads for all: a dataset may be exchanged between two looks at it.
+        self.info = ranks.from_first(lambda: read_dataset_info(config.data))
         sizing = replace(read_sizing(config.sizing), join=config.network.join)
         sizing.check_against(self.info)
         sizing.check_budget(config.optimizer.sparse)
@@ -196,7 +197,7 @@ class _Training:
             "seed": self.config.seed,
             "shuffle": self.config.shuffle,
             "global_batch_size": self.config.batch_size * self.ranks.world_size,
-            "data_sha256": file_sha256(self.config.data / DATASET_FILE),
+            "data_sha256": self.info.content_sha256,
         }
         path = self.checkpoints.last() if self.config.resume else None
         if path is None:

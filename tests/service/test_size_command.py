@@ -213,7 +213,7 @@ def test_a_file_changed_by_hand_is_welcome_when_it_makes_sense(
 def test_half_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sizing.json"
     path.write_text('{"format_version": 1, ')
-    with pytest.raises(ValueError, match=r"sizing\.json: file: Invalid JSON"):
+    with pytest.raises(ValueError, match=r"sizing\.json: Invalid JSON"):
         read_sizing(path)
 
 

@@ -1,6 +1,7 @@
 """The first pass: check and parse every line, count the values of the training split."""
 
 import logging
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,12 +50,16 @@ def count_values(
     Raises:
         ValueError: If there are no lines, too many malformed ones, no training rows, or one label.
     """
-    runs = folder / "runs"
-    counters = Counters(dataset.layout.fields, memory_bytes=parse_bytes(config.memory), folder=runs)
-    parsed = Scratch(folder / "parsed")
-    rejects = RejectLog(folder, config.max_reject_ratio, dataset.num_bytes)
+    counters = Counters(
+        dataset.layout.fields,
+        memory_bytes=parse_bytes(config.memory),
+        folder=folder / "runs",
+    )
     labels = LabelRange()
-    try:
+    with (
+        closing(Scratch(folder / "parsed")) as parsed,
+        closing(RejectLog(folder, config.max_reject_ratio, dataset.num_bytes)) as rejects,
+    ):
         count = partial(_count_block, dataset, splitter)
         for counts in map_in_order(count, dataset.blocks(), config.num_threads):
             rejects.add(counts.rows)
@@ -63,24 +68,12 @@ def count_values(
             for name, counted in counts.fields.items():
                 counters.add(name, *counted)
             counters.keep_limit()
-            report(
-                Progress(
-                    name="pass 1/2: count",
-                    num_rows=rejects.num_lines - rejects.num_rejects,
-                    bytes_read=counts.rows.block.bytes_read,
-                    num_bytes=dataset.num_bytes,
-                )
-            )
+            report(_progress(rejects, counts.rows.block, dataset))
         if rejects.num_lines == 0:
             raise ValueError("the input has no data lines; expected at least one")
         rejects.finish()
-    finally:
-        rejects.close()
-        parsed.close()
-    if counters.num_spills:
-        logger.info(
-            "counts passed --memory %s: %d runs on disk", config.memory, counters.num_spills
-        )
+    if runs := counters.num_spills:
+        logger.info("counts passed --memory %s: %d runs on disk", config.memory, runs)
     labels.check(rejects.num_lines - rejects.num_rejects)
     return Counted(
         layout=dataset.layout,
@@ -88,6 +81,15 @@ def count_values(
         parsed=parsed,
         num_train_rows=labels.num_rows,
         num_rejects=rejects.num_rejects,
+    )
+
+
+def _progress(rejects: RejectLog, block: Block, dataset: Dataset) -> Progress:
+    return Progress(
+        name="pass 1/2: count",
+        num_rows=rejects.num_lines - rejects.num_rejects,
+        bytes_read=block.bytes_read,
+        num_bytes=dataset.num_bytes,
     )
 
 

@@ -169,16 +169,12 @@ def test_a_part_that_lost_rows_is_noticed(tmp_path):
     info = write_dataset(tmp_path)
     part = tmp_path / info.splits["train"].parts[0].path
     pq.write_table(pq.read_table(part).slice(1), part)
-    with pytest.raises(ValueError, match=r"dataset.json says 1000; the dataset changed"):
+    with pytest.raises(ValueError, match=r"part .* bytes, dataset.json says .* written again"):
         loader_of((tmp_path, info))
 
 
-def test_a_missing_or_torn_part_is_named(tmp_path):
+def test_a_missing_part_is_named(tmp_path):
     info = write_dataset(tmp_path)
-    part = tmp_path / info.splits["train"].parts[1].path
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"part .*part-00001.parquet is no valid Parquet file"):
-        loader_of((tmp_path, info))
-    part.unlink()
+    (tmp_path / info.splits["train"].parts[1].path).unlink()
     with pytest.raises(FileNotFoundError, match=r"part .*part-00001.parquet is missing"):
         loader_of((tmp_path, info))
