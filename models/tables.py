@@ -9,6 +9,7 @@ This file is free of torch, so that the command line answers at once.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Literal
 
 SparseOptimizer = Literal["rowwise_adagrad", "sgd", "adagrad", "adam", "amsgrad"]
@@ -61,6 +62,10 @@ class PlanError(ValueError):
         super().__init__(message)
         self.needed_bytes = needed_bytes
         self.table = table
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Ranks send each other what they raise, and pickle alone would lose the named arguments.
+        return partial(PlanError, needed_bytes=self.needed_bytes, table=self.table), self.args
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

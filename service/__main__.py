@@ -8,6 +8,7 @@ from typing import Final
 
 from models.tables import PlanError
 from service import __version__
+from service.job import JobError
 from service.logs import configure_logs
 
 VERBS: Final[Mapping[str, str]] = MappingProxyType(
@@ -51,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_CANNOT_PLAN
     except (ValueError, OSError, FloatingPointError) as error:
         return _reject(f"mixdim {verb}", str(error))
+    except JobError as error:
+        _reject(f"mixdim {verb}", str(error))
+        return error.exit_code
     except KeyboardInterrupt:
         _reject(f"mixdim {verb}", "interrupted")
         return EXIT_INTERRUPTED

@@ -79,6 +79,10 @@ class TrainConfig:
     nproc: int = 1
     """Ranks to start on this machine; ignored under torchrun and TorchX, which start their own."""
 
+    max_restarts: int = 3
+    """How often all ranks are started again, from the last checkpoint, after one was lost; for the
+    ranks that ``nproc`` starts, if they are several. Rejected input is never tried again."""
+
     network: Annotated[Network, Field(discriminator="kind")] = field(default_factory=DLRMNetwork)
     """Network behind the embeddings, with its layer sizes; the preset chooses which."""
 
@@ -199,7 +203,8 @@ class TrainConfig:
         for name in ("nproc", "epochs", "batch_size", "patience", "log_every", "keep_checkpoints"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
-        for name in ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port"):
+        amounts = ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port")
+        for name in (*amounts, "max_restarts"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
         for name in ("l2", "l2_bias", "l2_growth"):

@@ -1,31 +1,22 @@
-"""Ranks: joining them, starting them on this machine, and what they agree on."""
+"""Ranks: joining them, running on them, and what they agree on."""
 
-import logging
 import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from models.tables import PlanError
 from service.allocator import keep_freed_memory
+from service.job import job_id
 from service.logs import configure_logs
+from service.supervisor import die_with_parent, supervise
 
 Result = TypeVar("Result")
-
-ECHO_SECONDS: Final = 3.0
-"""A Ctrl-C that comes again within this time is the same one, passed on by somebody else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +38,15 @@ class Ranks:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up on at least one rank; every rank gets the same answer."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, value: int) -> int:
+        """The largest value of any rank; every rank gets the same answer."""
         if self.world_size == 1:
-            return flag
-        flags = torch.tensor([int(flag)])
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.control)
-        return bool(flags.item())
+            return value
+        values = torch.tensor([value])
+        dist.all_reduce(values, op=dist.ReduceOp.MAX, group=self.control)
+        return int(values.item())
 
     def sums(self, *values: float) -> list[float]:
         """Add values over all ranks."""
@@ -138,116 +133,36 @@ def _device(wanted: str, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def launch(entry: Callable[..., Result], *arguments: object, nproc: int, name: str) -> Result:
+def launch(
+    entry: Callable[..., Result],
+    *arguments: object,
+    nproc: int,
+    name: str,
+    max_restarts: int = 0,
+) -> Result:
     """Run ``entry(*arguments)`` on ``nproc`` ranks of this machine; return the first rank's result.
 
-    One rank runs in this process. Under torchrun or TorchX, which have started the ranks already,
-    this process is one of them.
+    One rank runs in this process, which nobody starts again. Under torchrun or TorchX, which have
+    started the ranks already and start them again, this process is one of them.
 
     Raises:
         ValueError: What a rank raised, under the same type; likewise `OSError` and `PlanError`.
-        RuntimeError: If a rank died of anything else.
+        Stopped: If this process was told to stop, and the ranks have.
+        JobError: If ranks were lost more often than ``max_restarts``, or made no progress.
     """
-    if nproc == 1 or "RANK" in os.environ:
+    if "RANK" in os.environ:
+        if job_id():
+            die_with_parent()
         return _as_rank(entry, *arguments)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    if nproc == 1:
+        return _as_rank(entry, *arguments)
     threads = max(1, len(os.sched_getaffinity(0)) // nproc)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=nproc,
-        run_id=name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        start_method="spawn",
-        max_restarts=0,
-        monitor_interval=0.2,
-    )
-    try:
-        results: dict[int, Result] = elastic_launch(config, _as_spawned_rank)(entry, *arguments)
-    except ChildFailedError as error:
-        raise _as_raised(error) from None
-    except SignalException as error:
-        # The agent has passed the signal on and waited for the ranks to write their checkpoint.
-        raise Stopped(error.sigval) from None
-    return results[0]
-
-
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """The job was told to stop, and has stopped.
-
-    Args:
-        number: The signal that said so.
-    """
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(f"stopped by {number.name}")
-        self.signal = number
+    rank = partial(_as_rank, entry, *arguments)
+    return supervise(rank, nproc=nproc, name=name, max_restarts=max_restarts)
 
 
 def _as_rank(entry: Callable[..., Result], *arguments: object) -> Result:
     configure_logs()
     keep_freed_memory()
     return entry(*arguments)
-
-
-def _as_spawned_rank(entry: Callable[..., Result], *arguments: object) -> Result:
-    result = _as_rank(entry, *arguments)
-    stopped_by = getattr(result, "stopped_by", None)
-    if stopped_by:
-        # The agent is waiting for this process to end, and no longer for its result: without
-        # this, torch's wrapper waits for the agent until it kills us.
-        os._exit(128 + signal.Signals[stopped_by])
-    return result
-
-
-_KINDS: Final[tuple[type[Exception], ...]] = (ValueError, FloatingPointError, OSError)
-"""Errors that a command turns into one line, whichever rank has raised them."""
-
-
-def _as_raised(error: ChildFailedError) -> Exception:
-    """The exception of the rank that failed first, as far as its message tells."""
-    rank, failure = error.get_first_failure()
-    record: object = failure.message  # what torch wrote into the rank's error file, or a line
-    text = str(record["message"] if isinstance(record, dict) else record)
-    raisers: dict[str, Callable[[str], Exception]] = {
-        kind.__name__: kind for kind in [*_KINDS, *OSError.__subclasses__()]
-    }
-    raisers["PlanError"] = partial(PlanError, needed_bytes=0)
-    name, _, rest = text.partition(": ")
-    if name in raisers:
-        return raisers[name](rest)
-    return RuntimeError(f"rank {rank} failed with exit code {failure.exitcode}: {text}")
-
-
-class StopRequest:
-    """Whether somebody asked this job to stop: Ctrl-C, or SIGTERM from a scheduler."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-        self._since = 0.0
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    @contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
-        """Take note of signals instead of dying of them; a later second Ctrl-C ends at once."""
-        previous = {
-            number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        try:
-            yield self
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        # A terminal sends Ctrl-C to every process, and torch's agent sends it to its ranks again.
-        is_echo = time.monotonic() - self._since < ECHO_SECONDS
-        if self.signal is not None and number == signal.SIGINT and not is_echo:
-            raise KeyboardInterrupt
-        if self.signal is None:
-            self.signal, self._since = signal.Signals(number), time.monotonic()

@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pydantic import TypeAdapter
 
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE
+from service.job import job_id, num_restarts
 
 RUN_FILE = "run.json"
 SIZING_FILE = "sizing.json"
@@ -29,6 +31,8 @@ SHARDING_FILE = "sharding.json"
 METRICS_FILE = "metrics.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
+DRAFT = ".draft"
+"""End of the name of a file that is being written."""
 
 PACKAGES = ("mixdim", "torch", "torchrec", "fbgemm-gpu-cpu", "fbgemm-gpu", "pyarrow", "numpy")
 
@@ -44,15 +48,20 @@ class RunFolder:
         """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
-    def check(self, config: TrainConfig) -> None:
+    def check(self, config: TrainConfig) -> TrainConfig:
         """Refuse a folder that holds another run, and flags that would delete what is needed.
+
+        Returns:
+            The configuration to go by: a job that was started again goes on with its own run.
 
         Raises:
             ValueError: If the folder is in use and neither --resume nor --overwrite is given, is
                 no run's, or holds a plan that --overwrite would delete.
         """
-        if not self.path.exists() or not any(self.path.iterdir()) or config.resume:
-            return
+        if num_restarts() and self._is_claimed():
+            return replace(config, resume=True, overwrite=False)
+        if config.resume or not self._is_in_use():
+            return config
         if not config.overwrite:
             raise ValueError(
                 f"{self.path} is not empty; give --resume to go on with the run in it, "
@@ -69,16 +78,27 @@ class RunFolder:
                     f"{plan} lies in the run folder that --overwrite clears; copy it elsewhere, or "
                     f"give another --output"
                 )
+        return config
 
-    def make_ready(self, config: TrainConfig, *, last_step: int) -> None:
-        """Make the folder, and drop what an older run, or the steps after ``last_step``, left."""
+    def _is_in_use(self) -> bool:
+        names = [path.name for path in self.path.iterdir()] if self.path.exists() else []
+        return any(not name.endswith(DRAFT) for name in names)  # what was being written is nobody's
+
+    def _is_claimed(self) -> bool:
+        """Whether the run in this folder was begun by this job."""
+        return (self.path / RUN_FILE).is_file() and self.read_run().get("job") == job_id()
+
+    def make_ready(self, config: TrainConfig, *, last_step: int, last_validated: int) -> None:
+        """Make the folder, and drop what an older run, or later steps of this one, left."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / RESULT_FILE).unlink(missing_ok=True)
         if config.resume:
-            self._forget_metrics_after(last_step)
+            self._forget_metrics_after({"train": last_step, "validation": last_validated})
             return
-        for name in (RUN_FILE, SIZING_FILE, SHARDING_FILE, METRICS_FILE):
+        for name in (SIZING_FILE, SHARDING_FILE, METRICS_FILE):
             (self.path / name).unlink(missing_ok=True)
+        # run.json stays until the next one takes its place: killed in between, the job that is
+        # started again finds a run that is not its own, and clears it again.
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def write_run(self, config: TrainConfig, facts: Mapping[str, object]) -> None:
@@ -86,6 +106,7 @@ class RunFolder:
         record = {
             "config": TypeAdapter(TrainConfig).dump_python(config, mode="json"),
             **facts,
+            "job": job_id(),
             "data_sha256": file_sha256(config.data / DATASET_FILE),
             "git_commit": git_commit(),
             "versions": {"python": platform.python_version(), **package_versions()},
@@ -111,7 +132,7 @@ class RunFolder:
 
     def write_json(self, name: str, record: object) -> None:
         """Write a file in one move, so that readers never see half of it."""
-        draft = self.path / f".{name}.draft"
+        draft = self.path / f".{name}{DRAFT}"
         draft.write_text(json.dumps(record, indent=1) + "\n")
         draft.rename(self.path / name)
 
@@ -120,8 +141,8 @@ class RunFolder:
         with (self.path / METRICS_FILE).open("a") as file:
             file.write(json.dumps(without_nan(record)) + "\n")
 
-    def _forget_metrics_after(self, step: int) -> None:
-        """Drop the lines that a resumed run will write again."""
+    def _forget_metrics_after(self, steps: Mapping[str, int]) -> None:
+        """Drop the lines that a resumed run will write again; ``steps`` are the last ones kept."""
         path = self.path / METRICS_FILE
         if not path.is_file():
             return
@@ -131,9 +152,9 @@ class RunFolder:
                 record = json.loads(line)
             except ValueError:
                 continue  # the line that a killed run was writing
-            if record["step"] <= step and record["kind"] != "test":
+            if record["step"] <= steps.get(record["kind"], -1):
                 kept.append(line)
-        draft = path.with_suffix(".draft")
+        draft = path.with_suffix(DRAFT)
         draft.write_text("".join(f"{line}\n" for line in kept))
         draft.rename(path)
 

@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +17,10 @@ from service.data.dataset import read_dataset_info
 from service.first_fault import first_fault
 from service.presets import PRESETS
 from service.sizing import read_sizing
+from service.stop import Stopped
+
+if TYPE_CHECKING:
+    from service.train.loop import TrainResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +50,11 @@ def main(argv: Sequence[str]) -> int:
     sizing.check_against(read_dataset_info(config.data))
     sizing.check_budget(config.optimizer.sparse)
 
-    from service.distributed import Stopped, launch
-    from service.train.loop import train
+    from service.distributed import launch
 
+    restarts = {"max_restarts": config.max_restarts}
     try:
-        result = launch(train, config, nproc=config.nproc, name="mixdim-train")
+        result = launch(_train, config, nproc=config.nproc, name="mixdim-train", **restarts)
     except Stopped as stopped:
         return _stopped(stopped.signal, config)
     if result.rank != 0:  # under torchrun every rank comes here, and one speaks
@@ -69,6 +73,12 @@ def main(argv: Sequence[str]) -> int:
             f"run folder {config.output}"
         )
     return 0
+
+
+def _train(config: TrainConfig) -> "TrainResult":
+    from service.train.loop import train  # takes seconds, which only ranks have to spend
+
+    return train(config)
 
 
 def _stopped(number: signal.Signals, config: TrainConfig) -> int:

@@ -1,7 +1,7 @@
 """Evaluation of a model on a split: every row once, on all ranks, judged on the first."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,14 @@ class Predicted:
     """``(n,)``."""
 
 
-def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scores:
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    ranks: Ranks,
+    task: Task,
+    *,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
     """Predict every row of the loader's split and score the predictions of all ranks.
 
     Args:
@@ -82,27 +89,37 @@ def evaluate(model: nn.Module, loader: Loader, ranks: Ranks, task: Task) -> Scor
         loader: The split to read, not shuffled.
         ranks: The ranks that hold the model.
         task: What labels are.
+        on_batch: Called before every batch with its number; may raise, on all ranks alike.
 
     Raises:
         FloatingPointError: If a prediction is not a number.
     """
-    predicted = predict(model, loader, ranks)
+    predicted = predict(model, loader, ranks, on_batch=on_batch)
     return ranks.from_first(lambda: score(predicted.predictions, predicted.labels, task))
 
 
 @torch.no_grad()
-def predict(model: nn.Module, loader: Loader, ranks: Ranks) -> Predicted:
+def predict(
+    model: nn.Module,
+    loader: Loader,
+    ranks: Ranks,
+    *,
+    on_batch: Callable[[int], None] | None = None,
+) -> Predicted:
     """Predict every row of the loader's split; the first rank gets those of all ranks.
 
     Args:
         model: A `TrainTask`, sharded or not; not rewritten by a pipeline (`pipeline.detach`).
         loader: The split to read, not shuffled.
         ranks: The ranks that hold the model.
+        on_batch: Called before every batch with its number; may raise, on all ranks alike.
     """
     was_training = model.training
     model.eval()
     predictions, labels = [], []
-    for batch in loader.batches():
+    for number, batch in enumerate(loader.batches()):
+        if on_batch is not None:
+            on_batch(number)
         _, (_, predicted, _) = model(batch.to(ranks.device))
         is_example = (batch.weights > 0).numpy()
         predictions.append(predicted.cpu().numpy()[is_example])

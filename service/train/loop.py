@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from signal import Signals
 
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
@@ -13,9 +14,10 @@ from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import Split, read_dataset_info
 from service.data.loader import Loader
-from service.distributed import Ranks, StopRequest, joined_ranks
+from service.distributed import Ranks, joined_ranks
 from service.run_folder import RESULT_FILE, RunFolder
 from service.sizing import read_sizing
+from service.stop import Stopped, StopRequest
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
 from service.train.rates import Rates
@@ -64,9 +66,9 @@ class _Training:
     """One run on one rank."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks, stop: StopRequest) -> None:
-        self.config, self.ranks, self.stop = config, ranks, stop
         self.folder = RunFolder(config.output)
-        ranks.from_first(lambda: self.folder.check(config))
+        config = ranks.from_first(lambda: self.folder.check(config))
+        self.config, self.ranks, self.stop = config, ranks, stop
         # One rank reads for all: a dataset may be exchanged between two looks at it.
         self.info = ranks.from_first(lambda: read_dataset_info(config.data))
         sizing = replace(read_sizing(config.sizing), join=config.network.join)
@@ -80,24 +82,38 @@ class _Training:
         )
         self.checkpoints = Checkpoints(self.folder.checkpoints, ranks, keep=config.keep_checkpoints)
         self.progress = self._resume()
+        self._saved_step = self.progress.step
         self.train_loader = self._loader("train", seed=config.seed if config.shuffle else None)
         steps = config.epochs * len(self.train_loader)
         total_steps = min(steps, config.max_steps or steps)
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
         self.reporter = Reporter(config, self.folder, ranks, total_steps=total_steps)
-        ranks.from_first(lambda: self.folder.make_ready(config, last_step=self.progress.step))
+        last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
+        ranks.from_first(lambda: self.folder.make_ready(config, **last))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
 
     def run(self) -> TrainResult:
         """Train until the epochs are done, nothing improves, or somebody says stop."""
         self.model.train()
         with self.reporter:
+            try:
+                self._train()
+                return self._finish()
+            except Stopped as stopped:
+                return self._result("train", {}, stopped_by=stopped.signal.name)
+
+    def _train(self) -> None:
+        """Train until the epochs are done or nothing improves."""
+        try:
+            self._check_stop()
+            if self._is_validation_owed():
+                self._validate()
             while not self._is_done():
                 self._train_epoch()
-                if self.ranks.any(bool(self.stop)):
-                    self._save()
-                    return self._result("train", {})
-            return self._finish()
+        except Stopped:
+            if self.progress.step > self._saved_step:
+                self._save()
+            raise
 
     def _train_epoch(self) -> None:
         """Train on the rest of this epoch, or until the run is done or stopped."""
@@ -114,8 +130,9 @@ class _Training:
                 self._validate()
             elif _is_due(progress.step, config.checkpoint_every):
                 self._save()
-            if self._is_done() or self._must_stop():
+            if self._is_done():
                 return
+            self._check_stop(progress.step)
         progress.epoch += 1
         progress.batch = 0
         self._validate()
@@ -129,11 +146,30 @@ class _Training:
             return None
         return loss
 
-    def _must_stop(self) -> bool:
-        is_asking = self.ranks.world_size == 1 or _is_due(
-            self.progress.step, STEPS_BETWEEN_STOP_CHECKS
+    def _check_stop(self, turn: int = 0) -> None:
+        """End here if any rank was told to stop; with several ranks, asked at some turns only.
+
+        Raises:
+            Stopped: On all ranks alike.
+        """
+        if self.ranks.world_size > 1 and turn % STEPS_BETWEEN_STOP_CHECKS:
+            return
+        if number := self.ranks.largest(self.stop.signal or 0):
+            raise Stopped(Signals(number))
+
+    def _is_validation_owed(self) -> bool:
+        """Whether the run was stopped while it validated the step that it stands at."""
+        progress, config = self.progress, self.config
+        is_epoch_done = progress.epoch > 0 and progress.batch == 0
+        return (
+            progress.validated_step < progress.step > 0
+            and self._has_rows("validation")
+            and (
+                is_epoch_done
+                or _is_due(progress.step, config.validate_every)
+                or progress.step == config.max_steps
+            )
         )
-        return is_asking and self.ranks.any(bool(self.stop))
 
     def _is_done(self) -> bool:
         progress, config = self.progress, self.config
@@ -179,7 +215,8 @@ class _Training:
 
     def _evaluate(self, split: Split) -> Scores:
         self.pipeline.detach()  # else the model only answers to the pipeline
-        return evaluate(self.model, self._loader(split), self.ranks, self.info.task)
+        loader = self._loader(split)
+        return evaluate(self.model, loader, self.ranks, self.info.task, on_batch=self._check_stop)
 
     def _save(self) -> None:
         self.reporter.flush(self.progress)
@@ -189,6 +226,7 @@ class _Training:
         except OSError:
             self.reporter.metrics.checkpoint_failures.inc()
             raise
+        self._saved_step = self.progress.step
         self.reporter.checkpoint_saved(path.name, time.perf_counter() - started)
 
     def _resume(self) -> Progress:
@@ -236,14 +274,16 @@ class _Training:
     def _has_rows(self, split: Split) -> bool:
         return split in self.info.splits and self.info.splits[split].num_rows > 0
 
-    def _result(self, split: Split, scores: dict[str, float]) -> TrainResult:
+    def _result(
+        self, split: Split, scores: dict[str, float], *, stopped_by: str | None = None
+    ) -> TrainResult:
         return TrainResult(
             steps=self.progress.step,
             best_step=self.progress.best_step,
             split=split,
             scores=scores,
             examples_per_second=self.reporter.examples_per_second,
-            stopped_by=self.stop.signal.name if self.stop.signal else None,
+            stopped_by=stopped_by,
             rank=self.ranks.rank,
         )
 
