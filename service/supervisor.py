@@ -35,8 +35,6 @@ PASSING: Final[tuple[type[Exception], ...]] = (
     *(RuntimeError, ConnectionError, TimeoutError, InterruptedError),
 )
 """Errors that another start may spare us: those of torch's collectives are among them."""
-PRELOADED: Final = ("service.train.loop",)
-"""Modules that take seconds to load; ranks are forked from a process that has."""
 EXIT_SIGNALLED: Final = 128
 """Exit code of a process that a signal ended, less the signal: the shell's way."""
 MAX_MESSAGE_BYTES: Final = 1 << 15
@@ -65,7 +63,7 @@ def supervise(entry: Callable[[], Result], *, nproc: int, name: str, max_restart
         Stopped: If this process was told to stop; the ranks were told, and have ended.
         JobError: If ranks were lost once more than ``max_restarts`` allows, or made no progress.
     """
-    multiprocessing.set_forkserver_preload(list(PRELOADED))
+    multiprocessing.set_forkserver_preload(["service.forkserver"])
     job = _config(f"{name}-{uuid.uuid4().hex[:12]}", nproc)
     with StopRequest(_pass_on).listening() as stop:
         for restart in range(max_restarts + 1):
@@ -93,7 +91,7 @@ def supervise(entry: Callable[[], Result], *, nproc: int, name: str, max_restart
 
 
 def die_with_parent() -> None:
-    """Have the system kill this process when its parent is gone, so that no rank is orphaned."""
+    """Have the system kill this rank when torchrun, or `service.forkserver`, is gone."""
     _prctl_pr_set_pdeathsig(signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it went before we asked
@@ -191,7 +189,9 @@ def _run_rank(
 
 def _message(error: Exception) -> bytes:
     """An error and where it came from, as bytes that fit into a pipe and can be read."""
-    trace = traceback.format_exc()[-MAX_MESSAGE_BYTES // 4 :]
+    text = str(error)[: MAX_MESSAGE_BYTES // 8]
+    frames = "".join(traceback.format_tb(error.__traceback__))[-MAX_MESSAGE_BYTES // 4 :]
+    trace = f"{frames}{type(error).__name__}: {text}"
     try:
         message = pickle.dumps(Failure(error=error, trace=trace))
         pickle.loads(message)
@@ -200,8 +200,7 @@ def _message(error: Exception) -> bytes:
     if 0 < len(message) < MAX_MESSAGE_BYTES:
         return message
     kinds = (*REFUSALS, *PASSING)
-    kind = next((kind for kind in kinds if isinstance(error, kind)), RuntimeError)
-    text = str(error)[: MAX_MESSAGE_BYTES // 8]
+    kind = next((kind for kind in kinds if isinstance(error, kind)), Exception)
     return pickle.dumps(Failure(error=kind(text), trace=trace))
 
 
