@@ -99,7 +99,8 @@ def die_with_parent() -> None:
 
 
 def _config(job: str, nproc: int) -> LaunchConfig:
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say is said here
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
