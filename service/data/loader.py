@@ -5,33 +5,40 @@ A split is read as a sequence of rows, the same on every rank. Global batch ``k`
 batches of equal size (shares of the last one are padded with examples of weight 0), a batch holds
 the same examples on 1 rank as on 8, and a position in the data is one number.
 
-Shuffling permutes the rows by seed and epoch. Large splits are permuted by row groups, and the rows
-of each group: a rank decodes the groups that its shares touch, not the whole split. That leaves
-neighbours near each other, which costs much where raw data is sorted, as MovieLens is by user
-(biased MF: test MSE .7202 instead of .7100), so small splits are held in memory and permuted as a
-whole.
+Shuffling permutes the rows by seed and epoch, as a pure function of position, so that reading goes
+on at any row. The row groups of a split are put in random order, the rows of every `POOL_GROUPS`
+groups of that order are permuted together: a batch is drawn from groups all over the split. A split
+of no more rows than that is permuted as a whole. The order matters where raw data is sorted, as
+MovieLens is by user (biased MF, permuted within single groups: test MSE .7202 instead of .7100), so
+splits up to `WHOLE_ROWS` are held in memory and permuted as a whole.
+
+Memory: the whole split up to `WHOLE_ROWS` rows, beyond it two pools (16 groups of 16,384 rows with
+26 fields and 13 dense columns are 40 MiB), and once more the groups of the pool that is being put
+together. A rank reads and checks every pool and takes its share of each batch from it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.tables import SizingPlan
 from service.data.batch import Batch, Columns, FeatureBuilder
 from service.data.dataset import DatasetInfo, FieldInfo, Split
 from service.data.lookup_weights import LookupWeights
-from service.data.row_groups import SplitReader
+from service.data.row_groups import RowGroup, SplitReader
 
 PREFETCHED_BATCHES = 4
 WHOLE_ROWS: Final = 1 << 20
 """Splits of no more rows are shuffled as a whole."""
-PIECE_ROWS: Final = 1 << 14
-"""Rows of such a split that are put into their order at a time."""
+POOL_GROUPS: Final = 16
+"""Row groups of a larger split whose rows are permuted together."""
 
 
 class Loader:
@@ -47,7 +54,7 @@ class Loader:
         world_size: Number of ranks.
         seed: Seed of the order; ``None`` reads in the order of the parts.
         pin_memory: Whether batches are copied to page-locked memory (for a GPU).
-        whole_rows: Splits of no more rows are shuffled as a whole, others by row groups.
+        whole_rows: Splits of no more rows are shuffled as a whole, others in pools.
         l2_power: How much less a lookup counts in the regularisation where its id is looked up
             often, see `LookupWeights`; 0 gives batches without such weights.
 
@@ -141,9 +148,9 @@ class Loader:
         if self._seed is None:
             return _in_order(self._parts)
         if not self._is_whole:
-            return _by_groups(self._parts, self._seed, epoch)
+            return _in_pools(self._parts, self._seed, epoch)
         if self._whole is None:
-            self._whole = Columns.concatenate([self._parts.read(g) for g in self._parts.groups])
+            self._whole = _read_all(self._parts, self._parts.groups)
         return _as_a_whole(self._whole, self._seed, epoch)
 
     def _batch(self, columns: Columns, num_rows: int, share: int, weight: float) -> Batch:
@@ -178,17 +185,25 @@ def _fields_of(plan: SizingPlan, info: DatasetInfo, folder: Path) -> dict[str, F
     return known
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows in memory, and the order in which they are given out."""
+
+    columns: Columns
+    order: npt.NDArray[np.intp]
+
+
 class _Sequence:
-    """Rows addressed by their position, made a piece at a time.
+    """Rows addressed by their position, read a piece at a time.
 
     Args:
         sizes: Rows of every piece.
-        make: Gives a piece by its number.
+        read: Gives a piece by its number.
     """
 
-    def __init__(self, sizes: Sequence[int], make: Callable[[int], Columns]) -> None:
+    def __init__(self, sizes: Sequence[int], read: Callable[[int], _Piece]) -> None:
         self._ends = np.cumsum(sizes)
-        self._piece = lru_cache(2)(make)
+        self._piece = lru_cache(2)(read)  # a batch may end in the next one
 
     def rows(self, first: int, last: int) -> Columns:
         """The rows at positions ``[first, last)``, at least one."""
@@ -196,31 +211,40 @@ class _Sequence:
         parts: list[Columns] = []
         while first < last:
             piece = self._piece(place)
-            start, stop = int(self._ends[place]) - len(piece), min(last, int(self._ends[place]))
-            parts.append(piece.take(np.arange(first - start, stop - start)))
+            start, stop = int(self._ends[place]) - len(piece.order), int(self._ends[place])
+            parts.append(piece.columns.take(piece.order[first - start : last - start]))
             first, place = stop, place + 1
         return Columns.concatenate(parts)
 
 
 def _in_order(parts: SplitReader) -> _Sequence:
-    groups = parts.groups
-    return _Sequence([group.num_rows for group in groups], lambda place: parts.read(groups[place]))
+    def read(place: int) -> _Piece:
+        columns = parts.read(parts.groups[place])
+        return _Piece(columns, np.arange(len(columns)))
+
+    return _Sequence([group.num_rows for group in parts.groups], read)
 
 
-def _by_groups(parts: SplitReader, seed: int, epoch: int) -> _Sequence:
-    """Row groups in an order of the epoch, and the rows of each."""
+def _in_pools(parts: SplitReader, seed: int, epoch: int) -> _Sequence:
+    """Row groups in an order of the epoch, and the rows of some of them at a time in another."""
     order = np.random.default_rng([seed, epoch]).permutation(len(parts.groups)).tolist()
+    groups = [parts.groups[index] for index in order]
+    pools = [groups[start : start + POOL_GROUPS] for start in range(0, len(groups), POOL_GROUPS)]
 
-    def make(place: int) -> Columns:
-        group = parts.groups[order[place]]
-        rows = np.random.default_rng([seed, epoch, order[place]]).permutation(group.num_rows)
-        return parts.read(group).take(rows)
+    def read(place: int) -> _Piece:
+        columns = _read_all(parts, pools[place])
+        return _Piece(
+            columns, np.random.default_rng([seed, epoch, place]).permutation(len(columns))
+        )
 
-    return _Sequence([parts.groups[index].num_rows for index in order], make)
+    return _Sequence([sum(group.num_rows for group in pool) for pool in pools], read)
 
 
 def _as_a_whole(rows: Columns, seed: int, epoch: int) -> _Sequence:
     """All rows in an order of the epoch."""
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-    pieces = [order[start : start + PIECE_ROWS] for start in range(0, len(order), PIECE_ROWS)]
-    return _Sequence([len(piece) for piece in pieces], lambda place: rows.take(pieces[place]))
+    return _Sequence([len(rows)], lambda _: _Piece(rows, order))
+
+
+def _read_all(parts: SplitReader, groups: Sequence[RowGroup]) -> Columns:
+    return Columns.concatenate([parts.read(group) for group in groups])

@@ -13,6 +13,11 @@ from tests.datasets import write_dataset
 ROWS = {"train": 1003, "validation": 50, "test": 7}
 
 
+@pytest.fixture(autouse=True)
+def small_pools(monkeypatch):
+    monkeypatch.setattr("service.data.loader.POOL_GROUPS", 3)
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
@@ -84,12 +89,22 @@ def test_epochs_differ_in_the_order_of_row_groups_too(dataset):
     assert not set(first) & set(second)
 
 
-def test_small_splits_are_mixed_across_row_groups_and_large_ones_are_not(dataset):
+@pytest.mark.parametrize("pool", [1, 4])
+def test_large_splits_are_mixed_within_pools_of_row_groups(dataset, pool, monkeypatch):
+    monkeypatch.setattr("service.data.loader.POOL_GROUPS", pool)
     place = {row: index for index, row in enumerate(repr_of(loader_of(dataset).batches()))}
-    for whole_rows, least, most in ((0, 1, 2), (1003, 10, 16)):
-        loader = loader_of(dataset, batch_size=64, seed=1, whole_rows=whole_rows)
-        batch = repr_of([next(loader.batches())])
-        assert least <= len({place[row] // 64 for row in batch}) <= most
+    loader = loader_of(dataset, batch_size=64 * pool, seed=1, whole_rows=0)
+    touched = [
+        {place[row] // 64 for row in repr_of([batch])} for batch in list(loader.batches())[:-2]
+    ]
+    assert [len(groups) for groups in touched[:2]] == [pool, pool]
+    assert not touched[0] & touched[1]
+
+
+def test_small_splits_are_mixed_as_a_whole(dataset):
+    place = {row: index for index, row in enumerate(repr_of(loader_of(dataset).batches()))}
+    batch = repr_of([next(loader_of(dataset, batch_size=64, seed=1).batches())])
+    assert 10 <= len({place[row] // 64 for row in batch}) <= 16
 
 
 def repr_of(batches):
