@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _reject(f"mixdim {verb}", str(error))
         return EXIT_CANNOT_PLAN
     except (ValueError, OSError, FloatingPointError) as error:
-        return _reject(f"mixdim {verb}", str(error))
+        return _reject(f"mixdim {verb}", _explained(error))
     except JobError as error:
         _reject(f"mixdim {verb}", str(error))
         return error.exit_code
@@ -63,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reject(name: str, message: str) -> int:
     sys.stderr.write(f"{name}: error: {message}\n")
     return EXIT_REJECTED
+
+
+def _explained(error: Exception) -> str:
+    """An error of ours as it is; one that the system raised with what to do about it."""
+    if isinstance(error, OSError) and error.errno and error.filename:
+        mend = "check the path, its permissions and the free space"
+        return f"{error.filename}: {error.strerror}; {mend}"
+    return str(error)
 
 
 def _usage() -> str:

@@ -16,7 +16,7 @@ def first_fault(error: ValidationError, *place: str) -> str:
     fault = error.errors()[0]
     where = ".".join([*place, *map(str, fault["loc"])])
     value = repr(fault["input"])
-    is_short = not isinstance(fault["input"], bytes) and len(value) <= SHOWN_CHARACTERS
+    is_short = not isinstance(fault["input"], bytes | dict) and len(value) <= SHOWN_CHARACTERS
     said = fault["msg"].removeprefix("Value error, ")
     if fault["type"] in UNKNOWN_KEYS:
         said = "there is no such key"

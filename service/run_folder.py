@@ -19,10 +19,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE
+from service.first_fault import first_fault
 from service.job import job_id, num_restarts
 
 RUN_FILE = "run.json"
@@ -119,16 +120,30 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: If the folder holds no run.
+            ValueError: If the file is no record of a run.
         """
         path = self.path / RUN_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} holds no {RUN_FILE}; train with `mixdim train`")
-        record: dict[str, Any] = json.loads(path.read_text())
+        try:
+            record: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; restore it, or train anew") from error
         return record
 
     def read_config(self) -> TrainConfig:
-        """The configuration that the run was trained with."""
-        return TypeAdapter(TrainConfig).validate_python(self.read_run()["config"])
+        """The configuration that the run was trained with.
+
+        Raises:
+            FileNotFoundError: If the folder holds no run.
+            ValueError: If its record holds no configuration of this version.
+        """
+        try:
+            return TypeAdapter(TrainConfig).validate_python(self.read_run().get("config"))
+        except ValidationError as error:
+            raise ValueError(
+                f"{self.path / RUN_FILE}: {first_fault(error, 'config')}; restore it, or train anew"
+            ) from error
 
     def write_json(self, name: str, record: object) -> None:
         """Write a file in one move, so that readers never see half of it."""

@@ -62,7 +62,8 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, e
 
 def _cannot_write(output: Path, error: OSError) -> OSError:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return OSError(f"{output} cannot be written: {reason}; free some space or choose --output")
+    mend = "free some space or choose" if error.errno in DISK_ERRORS else "choose another"
+    return OSError(f"{output} cannot be written: {reason}; {mend} --output")
 
 
 def _take_place(folder: Path, output: Path, *, overwrite: bool) -> None:
