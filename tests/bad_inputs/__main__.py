@@ -29,7 +29,8 @@ def shown(message: str) -> str:
     if lines[-1].startswith("mixdim"):
         return lines[-1]
     rules = [place for place, line in enumerate(lines) if line.startswith("---")]
-    return " ".join(lines[rules[0] + 1 : rules[1]] if len(rules) > 1 else lines)
+    boxed = lines[rules[0] : rules[-1]] if len(rules) > 1 else lines
+    return " ".join(line for line in boxed if line and not line.startswith("---"))
 
 
 def write_page(path: Path) -> None:
