@@ -3,13 +3,22 @@
 # Shapes:  B batch, I dense inputs, F fields, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
 from models.tables import Join
+
+Axis = Literal["plain", "fields", "dots", "vector", "factors"]
+"""What an axis of a weight counts.
+
+``plain``: what the network's own sizes say. ``fields``: it reads all fields side by side, and what
+is behind them. ``dots``: it reads a vector of ``D`` elements, then the dots of all pairs of it and
+the fields. ``vector``, ``factors``: it makes a vector of ``D`` elements; factors meet each other.
+"""
 
 
 class CtrModel(nn.Module, ABC):
@@ -32,6 +41,10 @@ class CtrModel(nn.Module, ABC):
     y_range: tuple[float, float] | None = None
     """Bounds of the ratings that scores stand for: scores are then their log odds between the two,
     and whoever turns scores into predictions applies the sigmoid. None for unbounded ratings."""
+
+    is_turnable: ClassVar[bool] = True
+    """Whether a rotation of the vectors, which layers that read them make up for, leaves what the
+    network says as it was; False where single coordinates of a vector have a meaning."""
 
     def __init__(self, embeddings: FieldEmbeddings, num_dense: int) -> None:
         super().__init__()
@@ -61,6 +74,10 @@ class CtrModel(nn.Module, ABC):
             - Input: ``dense`` ``(B, I)``; ``fields`` ``(B, sum of D_f)``, side by side.
             - Output: ``(B,)``.
         """
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The weights, tables and projections aside, whose shape depends on the plan, by name."""
+        return {}
 
     def stacked(self, fields: Tensor) -> Tensor:
         """Fields of equal width as ``(B, F, D)``; costs nothing."""

@@ -2,12 +2,13 @@
 
 # Shapes:  B batch, D_f width of field f's vector, I dense inputs
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.layers.mlp import MLP
 from models.tables import Join
@@ -41,6 +42,10 @@ class CollabNN(CtrModel):
         super().__init__(embeddings, num_dense)
         self.layers = MLP(sum(embeddings.field_dims) + num_dense, [num_hidden, 1])
         self.y_range = y_range
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {"layers.0.weight": ("plain", "fields")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

@@ -2,14 +2,14 @@
 
 # Shapes:  B batch, D_f width of field f's vector, I dense inputs, N = sum of D_f + I
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torchrec.modules.crossnet import CrossNet, LowRankCrossNet
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.layers.linear import Linear
 from models.layers.mlp import MLP
@@ -39,6 +39,7 @@ class DCNv2(CtrModel):
     """
 
     join: ClassVar[Join] = "concatenate"
+    is_turnable: ClassVar[bool] = False  # crosses multiply element by element
 
     def __init__(
         self,
@@ -60,6 +61,28 @@ class DCNv2(CtrModel):
         self.deep = MLP(num_inputs, hidden, last_activation=True)
         self.is_parallel = structure == "parallel"
         self.last = Linear(hidden[-1] + (num_inputs if self.is_parallel else 0), 1)
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """All cross layers, and those that read the fields or the crosses."""
+        low_rank: dict[str, tuple[Axis, ...]] = {
+            "W_kernels": ("fields", "plain"),
+            "V_kernels": ("plain", "fields"),
+            "bias": ("fields",),
+        }
+        of_kind: dict[str, tuple[Axis, ...]] = {
+            "kernels": ("fields", "fields"),
+            "bias": ("fields", "plain"),
+            **(low_rank if isinstance(self.cross, LowRankCrossNet) else {}),
+        }
+        axes: dict[str, tuple[Axis, ...]] = {
+            name: of_kind[name.split(".")[1]]
+            for name, _ in self.named_parameters()
+            if name.startswith("cross.")
+        }
+        axes["deep.0.weight"] = ("plain", "fields")
+        if self.is_parallel:
+            axes["last.weight"] = ("plain", "fields")
+        return axes
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

@@ -2,12 +2,12 @@
 
 # Shapes:  B batch, F fields, D out_dim, I dense inputs
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.fm import pairwise_interactions
 from models.layers.mlp import MLP
@@ -40,6 +40,10 @@ class DeepFM(CtrModel):
         num_inputs = len(embeddings.field_names) * embeddings.out_dim + num_dense
         self.first_order = nn.Linear(num_inputs, 1)
         self.deep = MLP(num_inputs, [*hidden, 1])
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {f"{name}.weight": ("plain", "fields") for name in ("first_order", "deep.0")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

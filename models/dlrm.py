@@ -2,12 +2,13 @@
 
 # Shapes:  B batch, F fields, D out_dim, I dense inputs, N = F + 1 vectors
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.layers.dots import PairwiseDots
 from models.layers.mlp import MLP
@@ -31,6 +32,8 @@ class DLRM(CtrModel):
         Systems*, 2019, arXiv:1906.00091.
     """
 
+    is_turnable: ClassVar[bool] = False  # a ReLU makes the dense vector, element by element
+
     def __init__(
         self,
         embeddings: FieldEmbeddings,
@@ -49,6 +52,15 @@ class DLRM(CtrModel):
         )
         self.interaction = PairwiseDots(num_vectors)
         self.top = MLP(width + num_vectors * (num_vectors - 1) // 2, [*top, 1])
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that make the dense vector, and that read it and the dots."""
+        last = list(self.dense_vector.named_parameters())[-2:]  # of the last layer
+        made: dict[str, tuple[Axis, ...]] = {
+            f"dense_vector.{name}": ("vector", "plain") if weight.dim() == 2 else ("vector",)
+            for name, weight in last
+        }
+        return {**made, "top.0.weight": ("plain", "dots")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

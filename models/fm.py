@@ -2,10 +2,12 @@
 
 # Shapes:  B batch, F fields, D out_dim, I dense inputs
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 
 
@@ -31,6 +33,10 @@ class FM(CtrModel):
         self.dense_factors = nn.Parameter(torch.empty(num_dense, width)) if num_dense else None
         if self.dense_factors is not None:
             nn.init.normal_(self.dense_factors, std=0.01)
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {"linear.weight": ("plain", "fields"), "dense_factors": ("plain", "factors")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

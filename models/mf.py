@@ -2,11 +2,12 @@
 
 # Shapes:  B batch, D out_dim
 
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor, nn
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 
 Biases = Literal["column", "direction", "none"]
@@ -39,6 +40,10 @@ class MF(CtrModel):
         check_pair("mf", embeddings)
         self.has_bias_column = biases == "column"
         self.biases = nn.Linear(2 * embeddings.out_dim, 1) if biases == "direction" else None
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {"biases.weight": ("plain", "fields")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:  # noqa: ARG002
         """Score a batch."""

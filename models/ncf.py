@@ -2,13 +2,13 @@
 
 # Shapes:  B batch, D_f width of field f's vector, I dense inputs
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.layers.mlp import MLP
 from models.tables import Join
@@ -41,6 +41,10 @@ class NCF(CtrModel):
     ) -> None:
         super().__init__(embeddings, num_dense)
         self.layers = MLP(sum(embeddings.field_dims) + num_dense, [*hidden, 1])
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {"layers.0.weight": ("plain", "fields")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

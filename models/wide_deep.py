@@ -2,13 +2,13 @@
 
 # Shapes:  B batch, D_f width of field f's vector, I dense inputs
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from models.base import CtrModel
+from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
 from models.layers.mlp import MLP
 from models.tables import Join
@@ -43,6 +43,10 @@ class WideDeep(CtrModel):
         num_inputs = sum(embeddings.field_dims) + num_dense
         self.wide = nn.Linear(num_inputs, 1)
         self.deep = MLP(num_inputs, [*hidden, 1])
+
+    def axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """The layers that read fields side by side."""
+        return {f"{name}.weight": ("plain", "fields") for name in ("wide", "deep.0")}
 
     def score(self, dense: Tensor, fields: Tensor) -> Tensor:
         """Score a batch."""

@@ -191,6 +191,14 @@ class TrainConfig:
     resume: bool = False
     """Go on from the run folder's last checkpoint; starts anew where there is none."""
 
+    resume_from: Path | None = None
+    """Run folder whose last checkpoint this run goes on from, in a folder of its own: with another
+    sizing plan, other fields, or a dataset whose vocabularies have grown; see docs/train.md."""
+
+    resume_data: Path | None = None
+    """Where the dataset of the run ``resume_from`` is now, if it is not where it was; only read
+    where this run has another."""
+
     overwrite: bool = False
     """Delete what the run folder holds."""
 
@@ -216,5 +224,9 @@ class TrainConfig:
             raise ValueError(f"l2_power={self.l2_power}, expected in [0, 1]; try 0.5")
         if wrong := {name: ratio for name, ratio in self.l2_fields.items() if not ratio >= 0}:
             raise ValueError(f"l2_fields={wrong}, expected factors of 0 or more")
+        if self.resume_from is not None and self.warm_start is not None:
+            raise ValueError(
+                "--resume-from and --warm-start both say what tables start from; give one of them"
+            )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite contradict each other; give one of them")

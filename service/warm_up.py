@@ -70,23 +70,25 @@ class WarmUp:
 
     Args:
         folder: The run.
+        checkpoint: Another one of its checkpoints.
 
     Raises:
         FileNotFoundError: If the folder holds no run, or the run left no checkpoint.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, checkpoint: Path | None = None) -> None:
         run = RunFolder(folder)
         self.folder = folder
         self.config = run.read_config()
         plan = read_sizing(folder / SIZING_FILE).plan
         self.plan: SizingPlan = replace(plan, join=self.config.network.join)
-        checkpoint = best_checkpoint(run.checkpoints)
+        checkpoint = checkpoint or best_checkpoint(run.checkpoints)
         if checkpoint is None:
             raise FileNotFoundError(
                 f"{run.checkpoints} holds no finished checkpoint; train with `mixdim train`"
             )
-        self._stored = StoredTensors(checkpoint)
+        self.checkpoint = checkpoint
+        self.stored = StoredTensors(checkpoint)
         self._tables = list(self.plan.tables())
         self._slots = projection_slots(self.plan)
 
@@ -128,7 +130,7 @@ class WarmUp:
         for table in self._tables:
             start, end = max(first_id, table.first_id), min(end_id, table.first_id + table.num_ids)
             if table.field == field and start < end:
-                projection = self._projection(table)
+                projection = self.projection(table)
                 for first, rows in self._rows(table, start, end):
                     yield first, rows if projection is None else rows @ projection
 
@@ -136,11 +138,11 @@ class WarmUp:
         """Every weight that is no table and no projection, by its name in the model."""
         names = [
             name
-            for name in self._stored.shapes
+            for name in self.stored.shapes
             if name.startswith(NETWORK) and not name.startswith(EMBEDDINGS)
         ]
         return {
-            name.removeprefix("model."): torch.from_numpy(self._stored.read(name)) for name in names
+            name.removeprefix("model."): torch.from_numpy(self.stored.read(name)) for name in names
         }
 
     def _rows(self, table: Table, start: int, end: int) -> Iterator[tuple[int, Vectors]]:
@@ -149,30 +151,33 @@ class WarmUp:
         if table.hashed_ids:
             yield start, self._whole(name, table)[self._hashed_rows(table, start, end)]
             return
-        cuts = [row * table.packing + table.first_id for row in self._stored.row_cuts(name)]
+        cuts = [row * table.packing + table.first_id for row in self.stored.row_cuts(name)]
         inside = sorted({start, end, *(cut for cut in cuts if start < cut < end)})
         for first, last in pairwise(inside):
             low, high = first - table.first_id, last - table.first_id
             stored = slice(low // table.packing, -(-high // table.packing))
-            rows = self._stored.read(name, stored).reshape(-1, table.embedding_dim)
+            rows = self.stored.read(name, stored).reshape(-1, table.embedding_dim)
             skipped = low - stored.start * table.packing
             yield first, rows[skipped : skipped + last - first]
 
     def _whole(self, name: str, table: Table) -> Vectors:
-        return self._stored.read(name).reshape(-1, table.embedding_dim)[: table.num_embeddings]
+        return self.stored.read(name).reshape(-1, table.embedding_dim)[: table.num_embeddings]
 
     @staticmethod
     def _hashed_rows(table: Table, start: int, end: int) -> NDArray[np.int64]:
         rows: NDArray[np.int64] = np.arange(start - table.first_id, end - table.first_id)
         return rows % table.num_embeddings
 
-    def _projection(self, table: Table) -> Vectors | None:
-        """``(d, D_f)``, of padding the identity; None for a table that needs none."""
+    def projection(self, table: Table) -> Vectors | None:
+        """What rows of a table are multiplied with ``(d, D_f)``; None where by nothing.
+
+        Of padded tables it is the identity.
+        """
         if table.name not in self._slots:
             d, width = table.embedding_dim, self.plan.target_dim(table)
             return None if d == width else np.eye(d, width, dtype=np.float32)
         index, slot = self._slots[table.name]
-        projection: Vectors = self._stored.read(f"{PROJECTIONS}{index}")[slot]
+        projection: Vectors = self.stored.read(f"{PROJECTIONS}{index}")[slot]
         return projection
 
 

@@ -1,7 +1,14 @@
 """Checkpoints: what is stored, how it is written, and how it is read by other ranks."""
 
-from service.checkpoint.folder import Checkpoints, best_checkpoint
-from service.checkpoint.progress import Progress
+from service.checkpoint.folder import Checkpoints, best_checkpoint, last_checkpoint
+from service.checkpoint.progress import Progress, read_progress
 from service.checkpoint.stored import StoredTensors
 
-__all__ = ["Checkpoints", "Progress", "StoredTensors", "best_checkpoint"]
+__all__ = [
+    "Checkpoints",
+    "Progress",
+    "StoredTensors",
+    "best_checkpoint",
+    "last_checkpoint",
+    "read_progress",
+]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.planner import SavePlanner
 from torchrec.optim.keyed import CombinedOptimizer
 
 from service.checkpoint.optimizer_state import OptimizerView
@@ -52,6 +53,19 @@ class Checkpoints:
         Raises:
             OSError: If it could not be written; the older ones are untouched.
         """
+        return self._write(_state(model, OptimizerView(model, optimizer)), progress)
+
+    def write(self, planner: SavePlanner, progress: Progress) -> Path:
+        """Write a checkpoint of tensors that the planner makes.
+
+        Raises:
+            OSError: If it could not be written.
+        """
+        return self._write({}, progress, planner)
+
+    def _write(
+        self, state: dict[str, Any], progress: Progress, planner: SavePlanner | None = None
+    ) -> Path:
         final = self._folder / f"{PREFIX}{progress.step:08d}"
         unfinished = final.with_name(final.name + UNFINISHED)
         if self._ranks.is_first:
@@ -59,7 +73,7 @@ class Checkpoints:
             unfinished.mkdir(parents=True)
         self._ranks.any(False)  # the folder exists before anyone writes into it
         try:
-            dcp.save(_state(model, OptimizerView(model, optimizer)), checkpoint_id=unfinished)
+            dcp.save(state, checkpoint_id=unfinished, planner=planner)
         except dcp.api.CheckpointException as error:
             raise OSError(
                 f"checkpoint {final} could not be written: {_first(error)}; make room or choose "
@@ -117,14 +131,11 @@ class Checkpoints:
 
     def last(self) -> Path | None:
         """The newest finished checkpoint; the same on all ranks."""
-        return self._ranks.from_first(self._newest)
+        return self._ranks.from_first(lambda: last_checkpoint(self._folder))
 
     def best(self) -> Path | None:
         """The checkpoint that validated best, or the newest where none was validated."""
         return self._ranks.from_first(lambda: best_checkpoint(self._folder))
-
-    def _newest(self) -> Path | None:
-        return next(reversed(_finished(self._folder)), None)
 
     def _remove_old(self, best_step: int) -> None:
         for path in _finished(self._folder)[: -self._keep]:
@@ -132,6 +143,11 @@ class Checkpoints:
                 shutil.rmtree(path)
         for path in self._folder.glob(f"{PREFIX}*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)  # left by a run that was killed
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest finished checkpoint."""
+    return next(reversed(_finished(folder)), None)
 
 
 def best_checkpoint(folder: Path) -> Path | None:

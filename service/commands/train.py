@@ -32,6 +32,9 @@ class TrainCommand:
     json: bool = False
     """Print the result as JSON."""
 
+    dry_run: bool = False
+    """Show what --resume-from would change, table by table, and write nothing."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Train on this machine's ranks, or as one rank under torchrun and TorchX."""
@@ -49,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     sizing = dataclasses.replace(read_sizing(config.sizing), join=config.network.join)
     sizing.check_against(read_dataset_info(config.data))
     sizing.check_budget(config.optimizer.sparse)
+    if command.dry_run:
+        return _dry_run(config, as_json=command.json)
 
     from service.distributed import launch
 
@@ -61,24 +66,52 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if result.stopped_by:
         return _stopped(signal.Signals[result.stopped_by], config)
-    if command.json:
-        print(json.dumps(dataclasses.asdict(result)))
-    else:
-        scores = "  ".join(f"{name} {value:.6g}" for name, value in result.scores.items())
-        print(f"{result.split}: {scores}")
-        rate = f"{result.examples_per_second:,.0f} examples/s"
-        best = f"best at {result.best_step}" if result.best_step >= 0 else "never validated"
-        print(
-            f"{result.steps} steps, {best}, {rate if result.examples_per_second else 'none new'}, "
-            f"run folder {config.output}"
-        )
+    _show(result, config, as_json=command.json)
     return 0
+
+
+def _show(result: "TrainResult", config: TrainConfig, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(dataclasses.asdict(result)))
+        return
+    scores = "  ".join(f"{name} {value:.6g}" for name, value in result.scores.items())
+    print(f"{result.split}: {scores}")
+    rate = f"{result.examples_per_second:,.0f} examples/s"
+    best = f"best at {result.best_step}" if result.best_step >= 0 else "never validated"
+    print(
+        f"{result.steps} steps, {best}, {rate if result.examples_per_second else 'none new'}, "
+        f"run folder {config.output}"
+    )
 
 
 def _train(config: TrainConfig) -> "TrainResult":
     from service.train.loop import train  # takes seconds, which only ranks have to spend
 
     return train(config)
+
+
+def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
+    """Show what becomes of the run that is to go on."""
+    if config.resume_from is None:
+        raise ValueError(
+            "--dry-run shows what becomes of a run under another sizing plan; name it: "
+            "--resume-from RUN"
+        )
+    from rich.console import Console
+
+    from service.commands.resize_table import resize_summary, resize_table
+    from service.resize.report import report
+    from service.resize.resume import read_resize
+
+    found = report(read_resize(config))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return 0
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
+    console.print(resize_table(found))
+    print(resize_summary(found))
+    return 0
 
 
 def _stopped(number: signal.Signals, config: TrainConfig) -> int:
@@ -88,6 +121,9 @@ def _stopped(number: signal.Signals, config: TrainConfig) -> int:
     )
     return 128 + number
 
+
+PLAIN_WIDTH = 120
+"""Width of tables where no terminal has one."""
 
 _DESCRIPTION = """Train one model on one dataset with one sizing plan.
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
@@ -45,7 +46,7 @@ def initialise_tables(
             that cutting a field into blocks changes no row's start.
     """
     tables = {table.name: table for table in plan.tables()}
-    bounds = _bounds(plan, init, rows_of)
+    bounds = starting_bounds(plan, init, rows_of)
     for key, weight in model.state_dict().items():
         table = tables.get(table_name(key))
         if table is not None:
@@ -53,7 +54,9 @@ def initialise_tables(
                 _fill(shard, table, first_row, first_column, seed=seed, bound=bounds[table.name])
 
 
-def _bounds(plan: SizingPlan, init: TableInit, rows_of: RowsOf) -> dict[str, float]:
+def starting_bounds(
+    plan: SizingPlan, init: TableInit = "rows", rows_of: RowsOf = "table"
+) -> dict[str, float]:
     """Largest absolute weight of every table's start."""
     field_rows: Counter[str] = Counter()
     for table in plan.tables():
@@ -86,16 +89,21 @@ def _fill(
     shard: Tensor, table: Table, first_row: int, first_column: int, *, seed: int, bound: float
 ) -> None:
     rows, columns = shard.shape
-    identity = zlib.crc32(table.name.encode())
     chunk_rows = CHUNK_ROWS // table.packing  # of the table as it is stored
     last_row = first_row + rows
     for chunk in range(first_row // chunk_rows, -(-last_row // chunk_rows)):
         start = max(chunk * chunk_rows, first_row)
         stop = min((chunk + 1) * chunk_rows, last_row)
-        size = (min(CHUNK_ROWS, table.num_embeddings - chunk * CHUNK_ROWS), table.embedding_dim)
-        values = np.random.default_rng([seed, identity, chunk]).random(size, dtype=np.float32)
-        stored = pack(torch.from_numpy(bound * (2 * values - 1)), table)
+        stored = pack(torch.from_numpy(starting_rows(table, chunk, seed=seed, bound=bound)), table)
         inside = slice(start - chunk * chunk_rows, stop - chunk * chunk_rows)
         shard[start - first_row : stop - first_row] = stored[
             inside, first_column : first_column + columns
         ]
+
+
+def starting_rows(table: Table, chunk: int, *, seed: int, bound: float) -> NDArray[np.float32]:
+    """How a table starts: its rows from ``chunk * CHUNK_ROWS`` on, as many at most."""
+    identity = zlib.crc32(table.name.encode())
+    size = (min(CHUNK_ROWS, table.num_embeddings - chunk * CHUNK_ROWS), table.embedding_dim)
+    values = np.random.default_rng([seed, identity, chunk]).random(size, dtype=np.float32)
+    return bound * (2 * values - 1)

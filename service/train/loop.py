@@ -15,6 +15,7 @@ from service.data.batch import Batch
 from service.data.dataset import Split, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
+from service.resize.resume import resumed_from
 from service.run_folder import RESULT_FILE, RunFolder
 from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
@@ -59,7 +60,7 @@ def train(config: TrainConfig) -> TrainResult:
     """
     with joined_ranks(config.device) as ranks, StopRequest().listening() as stop:
         set_matmul(ranks.from_first(lambda: set_matmul(config.matmul)))
-        return _Training(config, ranks, stop).run()
+        return _Training(resumed_from(config, ranks), ranks, stop).run()
 
 
 class _Training:

@@ -29,7 +29,6 @@ from models.embeddings.packed import pack
 from models.sizing.spectral import (
     CHUNK_ROWS,
     Floats,
-    balanced_pair,
     directions,
     second_moment,
 )
@@ -38,6 +37,7 @@ from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.data.lookups import lookups_per_id
 from service.distributed import Ranks
+from service.resize.turns import common_turn
 from service.run_folder import RunFolder
 from service.train.initialise import local_shards, table_name
 from service.train.warm_layers import Rotations, fitting_layers
@@ -208,7 +208,10 @@ class _Start:
         fixed = int(self.warm_up.has_bias_column)
         free = {name: moment[fixed:, fixed:] for name, moment in moments.items()}
         axes = self.plan.out_dim - fixed
-        return {name: _beside(fixed, turn[:, :axes]) for name, turn in _common(free, axes).items()}
+        return {
+            name: _beside(fixed, turn[:, :axes])
+            for name, turn in common_turn(free, is_pair=len(free) == 2).items()
+        }
 
     def _pieces(self, table: Table, start: int, end: int) -> Iterator[tuple[int, Vectors]]:
         """Vectors of the ids at positions ``start`` to ``end`` of a table, with their first id."""
@@ -265,18 +268,6 @@ def _prefix(rotation: Floats | None, width: int) -> Basis:
     """Basis of a table that is padded: the strongest axes of the rotation that all share."""
     assert rotation is not None
     return Basis(rotation[:, :width], None)
-
-
-def _common(moments: Mapping[str, Floats], axes: int) -> dict[str, Floats]:
-    """Rotations of fields that are to be compared axis by axis: what one turns, all turn."""
-    if len(moments) == 2:  # their dot is all there is, and has a best approximation
-        first, second = moments
-        turns = balanced_pair(moments[first], moments[second], axes)
-        return {first: turns[0], second: turns[1]}
-    # Every field counts alike, however long its vectors are.
-    total = sum(moment / max(float(np.trace(moment)), NEVER_READ) for moment in moments.values())
-    down, _ = directions(np.asarray(total))
-    return dict.fromkeys(moments, down[:, :axes])
 
 
 def _beside(fixed: int, turn: Floats) -> Floats:

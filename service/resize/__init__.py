@@ -1,0 +1,1 @@
+"""Going on with other tables: a checkpoint of one sizing plan, rewritten for another."""
