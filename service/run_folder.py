@@ -5,6 +5,7 @@ RUN/sizing.json       the sizing plan that was trained
 RUN/sharding.json     where every table lived
 RUN/metrics.jsonl     one line per log interval and validation
 RUN/checkpoints/      see service.checkpoint
+RUN/resize.json       what became of the tables of the run that it goes on from
 RUN/result.json       final scores; there when the run ended by itself
 """
 
@@ -30,6 +31,7 @@ RUN_FILE = "run.json"
 SIZING_FILE = "sizing.json"
 SHARDING_FILE = "sharding.json"
 METRICS_FILE = "metrics.jsonl"
+RESIZE_FILE = "resize.json"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
 DRAFT = ".draft"
@@ -96,7 +98,7 @@ class RunFolder:
         if config.resume:
             self._forget_metrics_after({"train": last_step, "validation": last_validated})
             return
-        for name in (SIZING_FILE, SHARDING_FILE, METRICS_FILE):
+        for name in (SIZING_FILE, SHARDING_FILE, METRICS_FILE, RESIZE_FILE):
             (self.path / name).unlink(missing_ok=True)
         # run.json stays until the next one takes its place: killed in between, the job that is
         # started again finds a run that is not its own, and clears it again.

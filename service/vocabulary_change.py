@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from service.data.dataset import DATASET_FILE, DatasetInfo, FieldInfo, read_dataset_info
 from service.data.ingest.vocabulary import ValueIndex, Vocabulary
 from service.data.readers.base import Strings
-from service.run_folder import file_sha256
 
 CHUNK_VALUES: Final = 1 << 20
 """Values that are looked up at a time."""
@@ -58,7 +57,7 @@ class IdChange:
 
 
 def id_changes(
-    old: Path | None, new: Path, fields: Iterable[str], *, old_sha256: str
+    old: Path, new: Path, fields: Iterable[str], *, old_sha256: str
 ) -> dict[str, IdChange]:
     """What became of the ids of every field that both datasets have.
 
@@ -66,7 +65,7 @@ def id_changes(
         old: Folder that the run was trained on; only read where the two differ.
         new: Folder that it is to go on with.
         fields: Fields of the run.
-        old_sha256: Hash of the old ``dataset.json``, from the run's record.
+        old_sha256: What the old one's content was, from the run's checkpoint.
 
     Raises:
         ValueError: If the datasets differ and the old one is no longer there, or a field or the
@@ -75,7 +74,7 @@ def id_changes(
     info = read_dataset_info(new)
     here = {field.stats.name: field for field in info.fields}
     names = [name for name in fields if name in here]
-    if file_sha256(new / DATASET_FILE) == old_sha256:
+    if info.content_sha256 == old_sha256:
         return {name: IdChange(here[name].stats.num_embeddings) for name in names}
     before = _old_info(old, new, old_sha256)
     if before.dense_names != info.dense_names or before.task != info.task:
@@ -83,22 +82,20 @@ def id_changes(
             f"{new} has the dense columns {list(info.dense_names)} and {info.task} labels, {old} "
             f"had {list(before.dense_names)} and {before.task} labels; only fields may come and go"
         )
-    assert old is not None
     there = {field.stats.name: field for field in before.fields}
     return {name: _change(old, new, there[name], here[name]) for name in names}
 
 
-def _old_info(old: Path | None, new: Path, sha256: str) -> DatasetInfo:
-    there = old / DATASET_FILE if old is not None else None
-    found = file_sha256(there) if there is not None and there.is_file() else "missing"
-    if found != sha256:
+def _old_info(old: Path, new: Path, sha256: str) -> DatasetInfo:
+    is_there = (old / DATASET_FILE).is_file()
+    info = read_dataset_info(old) if is_there else None
+    if info is None or info.content_sha256 != sha256:
         raise ValueError(
-            f"{new} is another dataset than the run was trained on (dataset.json of sha256 "
-            f"{sha256[:12]}), whose ids mean other values; {there} is {found[:12]}: name a folder "
-            f"with the dataset as it was, --resume-data FOLDER"
+            f"{new} is another dataset than the run was trained on, and its ids mean other values; "
+            f"the run's own {old} is {'another one, too' if is_there else 'no longer there'}: name "
+            f"a folder with the dataset as it was, --resume-data FOLDER"
         )
-    assert old is not None
-    return read_dataset_info(old)
+    return info
 
 
 def _change(old: Path, new: Path, before: FieldInfo, after: FieldInfo) -> IdChange:

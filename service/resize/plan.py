@@ -14,13 +14,13 @@ from models.sizing.spectral import Floats
 from models.tables import SizingPlan, Table
 from service.checkpoint import Progress, last_checkpoint, read_progress
 from service.config import TrainConfig
-from service.data.dataset import DATASET_FILE, DatasetInfo
+from service.data.dataset import DatasetInfo
 from service.data.lookups import lookups_per_id
 from service.resize.choose import choose_turns
 from service.resize.layers import Fields
 from service.resize.tables import TableChange, Tables
 from service.resize.turns import Turn
-from service.run_folder import RunFolder, file_sha256
+from service.run_folder import RunFolder
 from service.train.engine import build_task
 from service.vocabulary_change import IdChange, id_changes
 from service.warm_up import WarmUp, projection_slots
@@ -73,8 +73,9 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
         FileNotFoundError: If there is no such run, or it has no checkpoint.
         ValueError: If its network or dataset is not what the run can go on with.
     """
-    old, sha256 = _opened(config)
-    ids = _same_ids(config, plan, old, sha256)
+    old = _opened(config)
+    progress = read_progress(old.checkpoint)
+    ids = _same_ids(config, plan, old, progress)
     torch.manual_seed(config.seed)
     task = build_task(config, info, plan, device=torch.device("cpu"), tables_on="meta")
     start = task.state_dict()
@@ -91,13 +92,12 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
         if name.startswith("network.") and not name.startswith("network.embeddings.")
     }
     given = {f"network.{name}": axes for name, axes in task.network.axes().items()}
-    is_other_data = file_sha256(config.data / DATASET_FILE) != sha256
-    progress = read_progress(old.checkpoint)
+    is_other_data = progress.order["data_sha256"] != info.content_sha256
     return Resize(
         config=config,
         plan=plan,
         old=old,
-        progress=_progress(progress, is_other_data=is_other_data),
+        progress=_progress(progress, info),
         ids=ids,
         tables=tuple(changes if dense else _moving(changes, turns)),
         fields=Fields(
@@ -112,11 +112,11 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
     )
 
 
-def _opened(config: TrainConfig) -> tuple[WarmUp, str]:
-    """The run at its last checkpoint, and the hash of its dataset."""
+def _opened(config: TrainConfig) -> WarmUp:
+    """The run at its last checkpoint."""
     assert config.resume_from is not None
     run = RunFolder(config.resume_from)
-    sha256: str = run.read_run()["data_sha256"]
+    run.read_run()  # says that there is none, where there is none
     checkpoint = last_checkpoint(run.checkpoints)
     if checkpoint is None:
         raise FileNotFoundError(
@@ -124,11 +124,11 @@ def _opened(config: TrainConfig) -> tuple[WarmUp, str]:
         )
     old = WarmUp(config.resume_from, checkpoint)
     _check_same_network(config, old)
-    return old, sha256
+    return old
 
 
 def _same_ids(
-    config: TrainConfig, plan: SizingPlan, old: WarmUp, sha256: str
+    config: TrainConfig, plan: SizingPlan, old: WarmUp, progress: Progress
 ) -> dict[str, IdChange]:
     shared = [name for name in plan.fields if name in old.plan.fields]
     if not shared:
@@ -137,7 +137,7 @@ def _same_ids(
             f"{list(plan.fields)}: none in common; give a plan with at least one of them"
         )
     data = config.resume_data or old.config.data
-    ids = id_changes(data, config.data, shared, old_sha256=sha256)
+    ids = id_changes(data, config.data, shared, old_sha256=progress.order["data_sha256"])
     for name, change in ids.items():
         known = sum(block.num_ids for block in old.plan.fields[name])
         if change.is_same and change.num_ids != known:
@@ -194,7 +194,7 @@ def _check_same_network(config: TrainConfig, old: WarmUp) -> None:
         )
 
 
-def _progress(progress: Progress, *, is_other_data: bool) -> Progress:
+def _progress(progress: Progress, info: DatasetInfo) -> Progress:
     """Where the run goes on: its best score was another model's, which is not at hand."""
     anew = replace(
         progress,
@@ -204,7 +204,9 @@ def _progress(progress: Progress, *, is_other_data: bool) -> Progress:
         validated_step=-1,
         scheduler={},
     )
-    return replace(anew, batch=0, order={}) if is_other_data else anew
+    if progress.order["data_sha256"] == info.content_sha256:
+        return anew
+    return replace(anew, batch=0, order={**progress.order, "data_sha256": info.content_sha256})
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Go on from another run's checkpoint: rewritten for this run's tables, in this run's folder."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from service.checkpoint import Checkpoints, last_checkpoint
 from service.config import TrainConfig
@@ -9,8 +9,9 @@ from service.data.dataset import read_dataset_info
 from service.distributed import Ranks
 from service.resize.entries import entries
 from service.resize.plan import Resize, plan_resize
+from service.resize.report import report
 from service.resize.writer import PiecewisePlanner
-from service.run_folder import RunFolder
+from service.run_folder import RESIZE_FILE, RunFolder
 from service.sizing import read_sizing
 
 logger = logging.getLogger(__name__)
@@ -51,13 +52,20 @@ def resumed_from(config: TrainConfig, ranks: Ranks) -> TrainConfig:
     if config.resume_from is None:
         return config
     folder = RunFolder(config.output)
+    config = ranks.from_first(lambda: folder.check(config))
     if config.resume and ranks.from_first(lambda: last_checkpoint(folder.checkpoints)):
         return config
-    ranks.from_first(lambda: folder.check(config))
     resize = ranks.from_first(lambda: read_resize(config))
-    ranks.from_first(lambda: folder.make_ready(config, last_step=resize.progress.step))
+    ranks.from_first(lambda: _claim(folder, config, resize.progress.step))
     planner = PiecewisePlanner(list(entries(resize)), rank=ranks.rank, world_size=ranks.world_size)
     path = Checkpoints(folder.checkpoints, ranks).write(planner, resize.progress)
     if ranks.is_first:
-        logger.info("goes on from %s as %s", resize.old.checkpoint, path.name)
+        folder.write_json(RESIZE_FILE, asdict(report(resize)))
+        logger.info("goes on from %s as %s", resize.old.checkpoint, path)
     return replace(config, resume=True, overwrite=False)
+
+
+def _claim(folder: RunFolder, config: TrainConfig, step: int) -> None:
+    """Make the folder this job's: were it started again, it would find its own run."""
+    folder.make_ready(config, last_step=step, last_validated=step)
+    folder.write_run(config, {})

@@ -166,7 +166,10 @@ class Rows:
 
     def _starting(self, table: Table, low: int, high: int) -> NDArray[np.float32]:
         chunks = range(low // STARTING_ROWS, -(-high // STARTING_ROWS))
-        rows = [starting_rows(table, chunk, seed=self._seed, bound=self._bounds[table.name]) for chunk in chunks]
+        rows = [
+            starting_rows(table, chunk, seed=self._seed, bound=self._bounds[table.name])
+            for chunk in chunks
+        ]
         start = chunks.start * STARTING_ROWS
         return np.concatenate(rows)[low - start : high - start]
 
