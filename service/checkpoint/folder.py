@@ -109,7 +109,8 @@ class Checkpoints:
         except dcp.api.CheckpointException as error:
             raise ValueError(
                 f"checkpoint {path} does not fit this model: {_first(error)}; train with the "
-                f"sizing plan, network and optimizer it was written with"
+                f"sizing plan, network and optimizer it was written with, or go on with other "
+                f"tables in a folder of its own: --resume-from {path.parent.parent}"
             ) from error
         model.load_state_dict(state["model"])
         if view is not None:

@@ -13,7 +13,7 @@ def resize_table(report: Report) -> Table:
         is_number = title in ("after", "energy kept")
         table.add_column(title, justify="right" if is_number else "left", overflow="fold")
     for line in report.tables:
-        kept = f"{line.kept_ratio:.2%}"
+        kept = "-" if line.kept_ratio is None else f"{line.kept_ratio:.2%}"
         table.add_row(
             line.table, line.before, line.after, line.what, kept, line.optimizer, line.projection
         )

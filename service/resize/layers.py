@@ -3,7 +3,7 @@
 An axis of a weight that counts fields, elements of a vector or dots of pairs is taken apart into
 what the old and the new network both have. What only the new one has starts as it would in a new
 network where its inputs are zero, as of wider tables and new fields, and at zero where they are
-not: so a layer says what it said.
+not: so a layer says what it said. New elements of a dense vector start as a constant.
 """
 
 # Shapes:  D width of a field's vectors before, T width after
@@ -107,12 +107,13 @@ def converted(
     new = start.copy()
     parts = _all_parts(old, start, axes, fields, name)
     for axis, (kind, of_axis) in enumerate(zip(axes, parts, strict=True)):
-        if kind == "factors" or kind == "dots":
-            met = np.arange(new.shape[axis])
-            if kind == "dots":
-                met = met[: max(fields.new.values())]
-            fresh = np.setdiff1d(met, np.concatenate([part.new for part in of_axis]))
-            np.moveaxis(new, axis, 0)[fresh] = 0.0
+        if kind in ("plain", "fields"):
+            continue
+        vector = np.arange(max(fields.new.values()))
+        fresh = np.setdiff1d(vector, np.concatenate([part.new for part in of_axis]))
+        # A ReLU makes the vector, and random weights may never open it: a constant does.
+        opens = kind == "vector" and new.ndim == 1
+        np.moveaxis(new, axis, 0)[fresh] = len(vector) ** -0.5 if opens else 0.0
     return _filled(new, old, parts, "weights")
 
 

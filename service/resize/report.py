@@ -18,8 +18,9 @@ class TableLine:
     after: str
     """Its rows x width."""
     what: str
-    kept_ratio: float
-    """Share of the energy of its ids' vectors, weighted by lookups, that is kept."""
+    kept_ratio: float | None
+    """Share of the energy of its ids' vectors, weighted by lookups, that is kept; None where ids
+    come to share rows, which is not measured."""
     optimizer: str
     projection: str
 
@@ -46,7 +47,7 @@ def report(resize: Resize) -> Report:
     ]
     changed = [line for name in resize.axes if (line := _layer(resize, name))]
     lost = max(change.lost_ratio for change in resize.tables)
-    shares = any(change.table.hashed_ids and not change.is_same for change in resize.tables)
+    shares = any(_shares_rows(change) for change in resize.tables)
     dropped = any(change.num_dropped for change in resize.ids.values())
     return Report(
         checkpoint=str(resize.old.checkpoint),
@@ -68,10 +69,15 @@ def _line(resize: Resize, change: TableChange) -> TableLine:
         before=", ".join(_size(source.table) for source in change.sources) or "-",
         after=_size(change.table, named=False),
         what=", ".join(_what(resize, change)),
-        kept_ratio=1 - change.lost_ratio,
+        kept_ratio=None if _shares_rows(change) else 1 - change.lost_ratio,
         optimizer=_optimizer(resize, change),
         projection=_projection(change),
     )
+
+
+def _shares_rows(change: TableChange) -> bool:
+    """Whether its ids have rows in common that they had not, or had with others."""
+    return bool(change.table.hashed_ids) and bool(change.sources) and not change.is_same
 
 
 def _gone(table: Table) -> TableLine:
@@ -106,7 +112,7 @@ def _what(resize: Resize, change: TableChange) -> list[str]:
         and (table.first_id, table.num_ids) != (sources[0].first_id, sources[0].num_ids),
         "packed": table.packing > max(source.packing for source in sources),
         "unpacked": table.packing < max(source.packing for source in sources),
-        "ids share rows": bool(table.hashed_ids) and not change.is_same,
+        "ids share rows": _shares_rows(change),
         "rows of its own for every id": not table.hashed_ids
         and any(source.hashed_ids for source in sources),
         f"vectors {_turn(resize, table)}": _turn(resize, table) != "kept",

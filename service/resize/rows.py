@@ -76,6 +76,8 @@ class Rows:
             rows = self._of_ids(change, kind, low, high)
         if kind == ROWWISE:
             return _packed_sums(rows, table)
+        if kind == WEIGHT and change.fresh_from is not None:
+            rows[:, change.fresh_from :] = self._starting(table, low, high)[:, change.fresh_from :]
         return pack(torch.from_numpy(rows), table)
 
     def _of_ids(self, change: TableChange, kind: str, low: int, high: int) -> Vectors:
@@ -95,8 +97,6 @@ class Rows:
                     is_here &= ~is_new  # a new value has no past of its own
                 here = np.flatnonzero(is_here)
                 rows[here] = self._from(source, kind, old_ids[here] - own.first_id)
-        if kind == WEIGHT and change.fresh_from is not None:
-            rows[:, change.fresh_from :] = self._starting(table, low, high)[:, change.fresh_from :]
         return rows
 
     def _from(self, source: Source, kind: str, positions: Ids) -> Vectors:

@@ -58,7 +58,7 @@ class TableChange:
     fresh_from: int | None = None
     """Column from which rows start as in a new run; None where they start at zero."""
     is_same: bool = False
-    """Whether its rows are the old table's rows, one by one."""
+    """Whether each of its rows is made of the row of the same number."""
     lost_ratio: float = 0.0
     """Share of the energy of its ids' vectors, weighted by lookups, that is lost."""
 
@@ -142,7 +142,7 @@ class Tables:
             sources=(Source(source, beside, beside),),
             projection=projection,
             kept_axes=held if turn.is_kept and self.is_projected(source) else 0,
-            is_same=beside is None and self._has_same_rows(table, source),
+            is_same=self._has_same_rows(table, source),
             lost_ratio=self._lost(table, turn, np.eye(turn.ahead.shape[1])),
         )
 
@@ -171,9 +171,7 @@ class Tables:
             sources=tuple(found),
             projection=projection,
             is_refit=projection is not None,
-            is_same=len(found) == 1
-            and found[0].rows is None
-            and self._has_same_rows(table, sources[0]),
+            is_same=len(found) == 1 and self._has_same_rows(table, sources[0]),
             lost_ratio=self._lost(table, turn, down @ up, is_cut=is_cut),
         )
 

@@ -18,7 +18,7 @@ from service.resize.report import report
 from service.resize.resume import read_resize
 from service.vocabulary_change import id_changes
 from service.warm_up import TABLES
-from tests.service.resize.stored_runs import everything, resize, run_of, store, vectors
+from tests.service.resize.stored_runs import alone, everything, resize, run_of, store, vectors
 from tests.service.warm_runs import Sizes
 
 SCHEMA = 'label = "y"\ndense = ["d"]\ncategorical = ["a", "b"]\n'
@@ -86,11 +86,11 @@ def test_a_run_goes_on_with_a_grown_dataset_value_by_value(folder):
     num_old, num_new = (len(meanings(folder / data, "a")) for data in ("data", "later"))
     num_b = len(meanings(folder / "data", "b"))
     old = plan(folder, "old", {"a": [(6, 8, 0), (num_old - 6, 4, 0)], "b": [(num_b, 8, 0)]}, "data")
-    store(old)
+    alone(store, old)
     sizes: Sizes = {"a": [(9, 8, 0), (num_new - 9, 8, 0)], "b": [(num_b, 8, 0)]}
     new = plan(folder, "new", sizes, "later", resume_from=old.output)
     found = report(read_resize(new))
-    resize(new)
+    alone(resize, new)
 
     was = dict(zip(meanings(folder / "data", "a"), vectors(old)["a"], strict=True))
     for value, vector in zip(meanings(folder / "later", "a"), vectors(new)["a"], strict=True):

@@ -1,5 +1,6 @@
 """Warm-ups and runs that start from them, also on several ranks; importable by spawned ranks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from models.networks import FMNetwork, Network
 from models.tables import Block, SizingPlan
 from service.checkpoint import Checkpoints, best_checkpoint
 from service.config import OptimizerConfig, TrainConfig
-from service.data.dataset import read_dataset_info
+from service.data.dataset import PartInfo, read_dataset_info, write_dataset_info
 from service.data.loader import Loader
+from service.data.part_file import PartFileWriter
 from service.distributed import joined_ranks, launch
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.train.engine import build_engine
@@ -35,7 +37,7 @@ def uniform(dim: int) -> Sizes:
 
 def make_data(folder: Path, *, rating: bool = False) -> Path:
     """A dataset with a list field, and the lookups of its ids."""
-    write_dataset(
+    info = write_dataset(
         folder,
         num_embeddings=list(ROWS.values()),
         list_fields=("C4",),
@@ -44,25 +46,35 @@ def make_data(folder: Path, *, rating: bool = False) -> Path:
     )
     (folder / "vocab").mkdir()
     columns = pq.read_table(folder / "train")
+    ranks = {}
     for name, num_ids in ROWS.items():
         counts = np.bincount(_flat(columns[name]), minlength=num_ids)
         order = np.argsort(-counts, kind="stable")
         table = pa.table({"count": counts[order]})
         pq.write_table(table, folder / "vocab" / f"{name}.parquet")
-        _rank(folder, name, np.argsort(order).astype(np.int32))
+        ranks[name] = np.argsort(order).astype(np.int32)
+    splits = {
+        split: replace(part, parts=tuple(_ranked(folder, p, ranks) for p in part.parts))
+        for split, part in info.splits.items()
+    }
+    write_dataset_info(replace(info, splits=splits), folder)
     return folder
 
 
-def _rank(folder: Path, name: str, rank: npt.NDArray[np.int32]) -> None:
-    """Give the ids of a field their ranks by frequency, as ``prepare`` does."""
-    for path in folder.rglob("part-*.parquet"):
-        table = pq.read_table(path)
+def _ranked(folder: Path, part: PartInfo, ranks: Mapping[str, npt.NDArray[np.int32]]) -> PartInfo:
+    """Give the ids of a part their ranks by frequency, as ``prepare`` does."""
+    table = pq.read_table(folder / part.path)
+    for name, rank in ranks.items():
         column = table[name].combine_chunks()
         ids = pa.array(rank[_flat(column)])
         if pa.types.is_list(column.type):
-            ids = pa.ListArray.from_arrays(column.offsets, ids)
-        table = table.set_column(table.column_names.index(name), name, ids)
-        pq.write_table(table, path, row_group_size=64, compression="none", use_dictionary=False)
+            ids = pa.ListArray.from_arrays(column.offsets, ids, type=column.type)
+        place = table.column_names.index(name)
+        table = table.set_column(place, table.schema.field(place), ids)
+    writer = PartFileWriter(folder, part.path, table.schema)
+    for first in range(0, len(table), 64):
+        writer.write(table.slice(first, 64))
+    return writer.close()
 
 
 def _flat(column):

@@ -1,7 +1,8 @@
 """Runs of random weights and states, resized; importable by spawned ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from service.checkpoint.optimizer_state import OptimizerView
 from service.config import OptimizerConfig, TrainConfig
 from service.data.dataset import read_dataset_info
 from service.data.loader import Loader
-from service.distributed import Ranks, joined_ranks
+from service.distributed import Ranks, Result, joined_ranks, launch
+from service.resize import writer
 from service.resize.resume import resumed_from
 from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import read_sizing, write_sizing
@@ -104,6 +106,19 @@ def resize(config: TrainConfig) -> None:
         resumed_from(config, ranks)
         if ranks.is_first:
             note(config)
+
+
+def store_and_resize(old: TrainConfig, new: TrainConfig) -> None:
+    """Both, with pieces so small that every rank makes several of each table."""
+    writer.PIECE_BYTES = 256  # type: ignore[misc]
+    with joined_ranks("cpu"):
+        store(old)
+        resize(new)
+
+
+def alone(entry: Callable[..., Result], *arguments: object, **more: object) -> Result:
+    """Run on one rank as the command does, logs and warnings included."""
+    return launch(partial(entry, **more), *arguments, nproc=1, name="alone")
 
 
 def scores(config: TrainConfig, *, steps: int = 0) -> npt.NDArray[np.float32]:

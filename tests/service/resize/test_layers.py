@@ -57,11 +57,13 @@ def test_a_layer_on_dots_finds_every_pair_again_and_ignores_new_parts_of_the_den
     assert not new[:, 2].any()
 
 
-def test_what_makes_a_longer_vector_starts_anew_or_at_zero():
+def test_what_makes_a_longer_vector_starts_as_a_constant_or_at_zero():
     fields = Fields(old={"a": 2}, new={"a": 4}, turns={"a": kept(2, 4)})
     old, start = random(2, 3), random(4, 3)
     made = converted(old, start, ("vector", "plain"), fields, name="bottom")
-    np.testing.assert_array_equal(made, np.concatenate([old, start[2:]]))
+    np.testing.assert_array_equal(made, np.concatenate([old, np.zeros((2, 3))]))
+    bias = converted(old[:, 0], start[:, 0], ("vector",), fields, name="bias")
+    np.testing.assert_array_equal(bias, [*old[:, 0], 0.5, 0.5])
     met = converted(old.T, start.T, ("plain", "factors"), fields, name="factors")
     np.testing.assert_array_equal(met, np.concatenate([old.T, np.zeros((3, 2))], axis=1))
 
