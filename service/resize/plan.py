@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.base import Axis
+from models.base import Axis, CtrModel
 from models.sizing.spectral import Floats
 from models.tables import SizingPlan, Table
 from service.checkpoint import Progress, last_checkpoint, read_progress
@@ -91,7 +91,6 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
         for name, weight in start.items()
         if name.startswith("network.") and not name.startswith("network.embeddings.")
     }
-    given = {f"network.{name}": axes for name, axes in task.network.axes().items()}
     is_other_data = progress.order["data_sha256"] != info.content_sha256
     return Resize(
         config=config,
@@ -105,11 +104,16 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
             new={table.field: plan.target_dim(table) for table in tables.tables},
             turns=turns,
         ),
-        axes={name: given.get(name, ("plain",) * weight.dim()) for name, weight in dense.items()},
+        axes=_axes(task.network, dense),
         start=dense,
         counts=counts,
         is_other_data=is_other_data,
     )
+
+
+def _axes(network: CtrModel, dense: Mapping[str, Tensor]) -> dict[str, tuple[Axis, ...]]:
+    given = {f"network.{name}": axes for name, axes in network.axes().items()}
+    return {name: given.get(name, ("plain",) * weight.dim()) for name, weight in dense.items()}
 
 
 def _opened(config: TrainConfig) -> WarmUp:

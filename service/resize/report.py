@@ -141,6 +141,8 @@ def _optimizer(resize: Resize, change: TableChange) -> str:
         return f"fresh, was {resize.old.config.optimizer.sparse}'s"
     if not change.sources:
         return "fresh"
+    if _shares_rows(change):
+        return "added up by row"
     if all(source.rows is None for source in change.sources):
         return "carried"
     if "rowwise" in states[0]:
