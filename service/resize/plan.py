@@ -113,7 +113,8 @@ def plan_resize(config: TrainConfig, info: DatasetInfo, plan: SizingPlan) -> Res
 
 def _axes(network: CtrModel, dense: Mapping[str, Tensor]) -> dict[str, tuple[Axis, ...]]:
     given = {f"network.{name}": axes for name, axes in network.axes().items()}
-    return {name: given.get(name, ("plain",) * weight.dim()) for name, weight in dense.items()}
+    plain: Axis = "plain"
+    return {name: given.get(name, (plain,) * weight.dim()) for name, weight in dense.items()}
 
 
 def _opened(config: TrainConfig) -> WarmUp:
