@@ -48,8 +48,20 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
     if config.write_cluster is not None:
         return calibration.run(config, on_run)
     info = read_dataset_info(config.data)
+    return Report(
+        benchmark="lookup",
+        headline=HEADLINE,
+        options=asdict(config)
+        | {"data": config.data.name, "sizing": config.sizing and config.sizing.name},
+        contenders=contenders(config, info),
+        runs=race(contenders(config, info), config.race, on_run),
+    )
+
+
+def contenders(config: LookupConfig, info: DatasetInfo) -> list[Contender]:
+    """The kernel and the memory, on the tables of a plan."""
     plan = _plan(config, info)
-    contenders = [
+    return [
         Contender(
             name="fbgemm",
             about="forward, backward and row-wise Adagrad in one kernel",
@@ -62,14 +74,6 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
             is_bound=True,
         ),
     ]
-    return Report(
-        benchmark="lookup",
-        headline=HEADLINE,
-        options=asdict(config)
-        | {"data": config.data.name, "sizing": config.sizing and config.sizing.name},
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
-    )
 
 
 def bytes_per_example(info: DatasetInfo, plan: SizingPlan) -> float:

@@ -158,3 +158,51 @@ class PlansConfig:
             raise ValueError(
                 f"network={self.network!r} is not a network; networks: {', '.join(NETWORKS)}"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaceOfPeersConfig:
+    """Race an epoch of the product against what a user would train with instead."""
+
+    data: Path = Path("data")
+    """Dataset folder with single-valued fields and click labels."""
+
+    environments: Path = Path("environments")
+    """Folder for the contenders' virtual environments; made where they are missing."""
+
+    sizings: tuple[Path, ...] = ()
+    """Sizing plans that the product trains besides uniform tables."""
+
+    networks: tuple[NetworkName, ...] = ("deepfm",)
+    """Networks to race with; libraries that lack one sit it out."""
+
+    only: tuple[str, ...] = ()
+    """Contenders to run, such as ``mixdim-uniform-bf16``; all by default."""
+
+    batch_size: int = 4096
+    """Examples per step."""
+
+    dim: int = 16
+    """Width of every table."""
+
+    threads: int = 2
+    """Threads that compute."""
+
+    max_seconds: float = 0.0
+    """Training that takes longer is cut off and its epoch extrapolated; 0 for whole epochs."""
+
+    scores: bool = True
+    """Score the test split after the first repetition, where it has trained a whole epoch."""
+
+    seed: int = 0
+    """Seed of weights and of the order of examples."""
+
+    race: RaceConfig = field(default_factory=lambda: RaceConfig(repeats=3))
+    """Repeats, and patience with other users of the machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "dim", "threads"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")
+        if self.max_seconds < 0:
+            raise ValueError(f"max_seconds={self.max_seconds}, expected 0 (no limit) or more")

@@ -71,3 +71,9 @@ class PlainDeepFM(nn.Module):
         pairs = 0.5 * (fields.sum(1).square() - fields.square().sum(1)).sum(1)
         logits: Tensor = (self.first_order(inputs) + self.deep(inputs)).squeeze(1) + pairs
         return logits
+
+
+def network_of(name: str, num_fields: int, width: int, num_dense: int) -> nn.Module:
+    """A network by its name, ``dlrm`` or ``deepfm``."""
+    kind = {"dlrm": PlainDLRM, "deepfm": PlainDeepFM}[name]
+    return kind(num_fields, width, num_dense)

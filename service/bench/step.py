@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -50,7 +51,7 @@ def run(config: StepConfig, on_run: OnRun = silent) -> Report:
         Contender(
             name=f"{network}/{entrant.name}",
             about=entrant.about,
-            run=partial(_run, config, info, network, entrant),
+            run=partial(run_entrant, config, info, network, entrant),
             is_bound=entrant.is_bound,
         )
         for network in config.networks
@@ -65,14 +66,23 @@ def run(config: StepConfig, on_run: OnRun = silent) -> Report:
     )
 
 
-def _check_data(config: StepConfig, info: DatasetInfo) -> None:
+def check_kind(data: Path, info: DatasetInfo) -> None:
+    """Whether peers can train on a dataset.
+
+    Raises:
+        ValueError: If it is not of clicks with single values and dense columns.
+    """
     lists = [field.stats.name for field in info.fields if field.is_list]
     if info.task != "click" or lists or not info.dense:
         raise ValueError(
-            f"{config.data}: task={info.task!r}, list-valued fields {lists}, {len(info.dense)} "
+            f"{data}: task={info.task!r}, list-valued fields {lists}, {len(info.dense)} "
             f"dense columns; expected clicks, single values and dense columns, as "
             f"`mixdim prepare synthetic` makes"
         )
+
+
+def _check_data(config: StepConfig, info: DatasetInfo) -> None:
+    check_kind(config.data, info)
     num_batches = info.splits["train"].num_rows // config.batch_size
     if num_batches < config.warmup_steps + config.steps:
         raise ValueError(
@@ -90,7 +100,7 @@ def _entrants(only: tuple[str, ...]) -> list[Entrant]:
     return [entrant for entrant in known if not only or entrant.name in only]
 
 
-def _run(
+def run_entrant(
     config: StepConfig, info: DatasetInfo, network: NetworkName, entrant: Entrant, repetition: int
 ) -> Figures:
     """One repetition of one contender, in a process of its own."""

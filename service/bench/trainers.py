@@ -22,7 +22,7 @@ from models.networks import NETWORKS
 from models.tables import SizingPlan
 from service.bench.options import NetworkName
 from service.bench.peer_tables import OPTIMIZER, ConstantFields, DirectTables, StackedTable
-from service.bench.plain import PlainDeepFM, PlainDLRM
+from service.bench.plain import network_of
 from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import DatasetInfo
@@ -145,8 +145,7 @@ class OnFeatures(nn.Module):
 
 def plain_layers(work: Work) -> nn.Module:
     """The peers' network."""
-    kind = {"dlrm": PlainDLRM, "deepfm": PlainDeepFM}[work.network]
-    return kind(len(work.plan.fields), work.plan.out_dim, len(work.info.dense))
+    return network_of(work.network, len(work.plan.fields), work.plan.out_dim, len(work.info.dense))
 
 
 def stacked(work: Work) -> LocalTrainer:

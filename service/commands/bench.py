@@ -1,4 +1,4 @@
-"""``mixdim bench {step,loader,lookup,plans,ingest}``: figures with spread, as table and JSON."""
+"""``mixdim bench NAME``: figures with spread, as table and JSON."""
 
 import json
 import sys
@@ -17,7 +17,13 @@ from rich.table import Table
 
 from service.bench.harness import Report, Run, Spread
 from service.bench.ingest import IngestConfig
-from service.bench.options import LoaderConfig, LookupConfig, PlansConfig, StepConfig
+from service.bench.options import (
+    LoaderConfig,
+    LookupConfig,
+    PlansConfig,
+    RaceOfPeersConfig,
+    StepConfig,
+)
 
 PLAIN_WIDTH = 140
 """Columns of the table where stdout is a file or a pipe."""
@@ -30,6 +36,7 @@ Benchmark = (
     | Annotated[LookupConfig, tyro.conf.subcommand("lookup")]
     | Annotated[PlansConfig, tyro.conf.subcommand("plans")]
     | Annotated[IngestConfig, tyro.conf.subcommand("ingest")]
+    | Annotated[RaceOfPeersConfig, tyro.conf.subcommand("race")]
 )
 
 MODULES: Final[Mapping[type, str]] = MappingProxyType(
@@ -39,6 +46,7 @@ MODULES: Final[Mapping[type, str]] = MappingProxyType(
         LookupConfig: "service.bench.lookup",
         PlansConfig: "service.bench.plans",
         IngestConfig: "service.bench.ingest",
+        RaceOfPeersConfig: "service.bench.race",
     }
 )
 """Where each benchmark is; loaded only when it runs."""
@@ -50,6 +58,8 @@ UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
         "peak_rss_bytes": lambda value: f"{value / 2**20:,.0f} MiB",
         "traffic_bytes_per_step": lambda value: f"{value / 1024:,.0f} KiB",
         "sum_of_widths": lambda value: f"{value:,.0f}",
+        "first_step_seconds": lambda value: f"{value:,.1f} s",
+        "trained_ratio": lambda value: f"{value:.0%}",
         "batches_per_second": lambda value: f"{value:,.0f}",
     }
 )
