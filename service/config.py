@@ -188,6 +188,10 @@ class TrainConfig:
     metrics_host: str = "127.0.0.1"
     """Address the metrics are served on; 0.0.0.0 inside a container."""
 
+    profile: int = 0
+    """Steps after the first ten that torch's profiler records, on the first rank, into profile.json
+    (a Chrome trace) and profile.txt of the run folder; 0 for none. It slows those steps."""
+
     resume: bool = False
     """Go on from the run folder's last checkpoint; starts anew where there is none."""
 
@@ -212,7 +216,7 @@ class TrainConfig:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
         amounts = ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port")
-        for name in (*amounts, "max_restarts"):
+        for name in (*amounts, "max_restarts", "profile"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
         for name in ("l2", "l2_bias", "l2_growth"):

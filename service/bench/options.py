@@ -6,6 +6,7 @@ from typing import Literal
 
 from models.networks import NETWORKS
 from service.bench.harness import RaceConfig
+from service.config import Precision
 
 NetworkName = Literal["dlrm", "deepfm"]
 
@@ -124,7 +125,7 @@ class LookupConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlansConfig:
-    """Race sizing plans: examples per second, and bytes between ranks."""
+    """Race sizing plans and numbers of ranks: examples per second, and bytes between ranks."""
 
     data: Path = Path("data")
     """Dataset folder that the plans were made for."""
@@ -135,11 +136,17 @@ class PlansConfig:
     network: str = "dlrm"
     """Network behind the embeddings, with its default layers."""
 
-    nproc: int = 1
-    """Ranks on this machine; with more than one their traffic is measured."""
+    nproc: tuple[int, ...] = (1,)
+    """Ranks on this machine, which share its cores; of more than one, the traffic is measured."""
+
+    precisions: tuple[Precision, ...] = ("fp32",)
+    """Arithmetic of the dense layers."""
 
     batch_size: int = 4096
     """Examples per rank and step."""
+
+    strong: bool = False
+    """Share ``batch_size`` among the ranks instead: the same work for any number of them."""
 
     warmup_steps: int = 20
     """Steps before the clock starts."""
@@ -151,13 +158,24 @@ class PlansConfig:
     """Repeats, and patience with other users of the machine."""
 
     def __post_init__(self) -> None:
-        for name in ("nproc", "batch_size", "warmup_steps", "steps"):
+        for name in ("batch_size", "warmup_steps", "steps"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
+        if not self.nproc or min(self.nproc) < 1:
+            raise ValueError(f"nproc={self.nproc}, expected numbers of ranks of at least 1")
+        if self.strong and any(self.batch_size % ranks for ranks in self.nproc):
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be shared among nproc={self.nproc} ranks; "
+                f"give a multiple"
+            )
         if self.network not in NETWORKS:
             raise ValueError(
                 f"network={self.network!r} is not a network; networks: {', '.join(NETWORKS)}"
             )
+
+    def rank_batch_size(self, num_ranks: int) -> int:
+        """Examples per rank and step."""
+        return self.batch_size // num_ranks if self.strong else self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

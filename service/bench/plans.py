@@ -5,20 +5,27 @@ headers included. Others on the machine must be silent meanwhile, or the job be 
 namespace of its own: ``unshare -rn sh -c 'ip link set lo up; mixdim bench plans ...'``.
 """
 
+import os
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
+from itertools import product
 from typing import Final
 
+import torch
+from torch import nn
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
+from torchrec.optim.optimizers import in_backward_optimizer_filter
 
+from models.layers import set_matmul
 from models.networks import NETWORKS
 from models.sizing import plan_bytes
 from models.tables import SizingPlan
 from service.bench.harness import Contender, Figures, OnRun, Report, race, silent
 from service.bench.options import PlansConfig
-from service.config import OptimizerConfig, TrainConfig
+from service.bench.traffic import Carried, accounted, payload_bytes
+from service.config import OptimizerConfig, Precision, TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import DatasetInfo, read_dataset_info
 from service.data.loader import Loader
@@ -29,7 +36,6 @@ from service.train.task import StepOutput
 from sharding.constraints import ShardingConfig
 
 HEADLINE: Final = "examples_per_second"
-_COUNTERS: Final = Path("/proc/net/dev")
 
 
 def run(config: PlansConfig, on_run: OnRun = silent) -> Report:
@@ -45,17 +51,7 @@ def run(config: PlansConfig, on_run: OnRun = silent) -> Report:
     """
     info = read_dataset_info(config.data)
     _check_rows(config, info)
-    contenders = []
-    for path in config.sizings:
-        sizing = read_sizing(path)
-        sizing.check_against(info)
-        contenders.append(
-            Contender(
-                name=path.stem,
-                about=_about(sizing.plan),
-                run=partial(_run, config, info, sizing.plan),
-            )
-        )
+    contenders = list(_contenders(config, info))
     options = asdict(config) | {
         "data": config.data.name,
         "sizings": [path.name for path in config.sizings],
@@ -69,13 +65,37 @@ def run(config: PlansConfig, on_run: OnRun = silent) -> Report:
     )
 
 
+def _contenders(config: PlansConfig, info: DatasetInfo) -> Iterator[Contender]:
+    for path, precision, num_ranks in product(config.sizings, config.precisions, config.nproc):
+        sizing = read_sizing(path)
+        sizing.check_against(info)
+        job = Job(config=config, plan=sizing.plan, precision=precision, num_ranks=num_ranks)
+        name = f"{precision}, {num_ranks} rank{'s' * (num_ranks > 1)}"
+        yield Contender(
+            name=f"{name}/{path.stem}" if len(config.sizings) > 1 else f"{path.stem}/{name}",
+            about=_about(sizing.plan),
+            run=partial(_run, job, info),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One plan on some ranks."""
+
+    config: PlansConfig
+    plan: SizingPlan
+    precision: Precision
+    num_ranks: int
+
+
 def _check_rows(config: PlansConfig, info: DatasetInfo) -> None:
-    found = info.splits["train"].num_rows // (config.batch_size * config.nproc)
+    most = max(ranks * config.rank_batch_size(ranks) for ranks in config.nproc)
+    found = info.splits["train"].num_rows // most
     needed = config.warmup_steps + config.steps
     if found < needed:
         raise ValueError(
-            f"{config.data} has {found} training batches of {config.batch_size} on {config.nproc} "
-            f"rank(s), expected warmup_steps + steps = {needed}; lower them or prepare more rows"
+            f"{config.data} has {found} training batches of {most} examples over all ranks, "
+            f"expected warmup_steps + steps = {needed}; lower them or prepare more rows"
         )
 
 
@@ -85,22 +105,25 @@ def _about(plan: SizingPlan) -> str:
     return f"widths add up to {stored:,}, {kib:,.0f} KiB, model sees {plan.out_dim}"
 
 
-def _run(config: PlansConfig, info: DatasetInfo, plan: SizingPlan, _repetition: int) -> Figures:
-    """One repetition of one plan, in a process of its own."""
-    arguments = config, info, plan
-    return launch(_run_rank, *arguments, nproc=config.nproc, name="mixdim-bench-plans")
+def _run(job: Job, info: DatasetInfo, _repetition: int) -> Figures:
+    """One repetition of one plan, in processes of its own."""
+    return launch(_run_rank, job, info, nproc=job.num_ranks, name="mixdim-bench-plans")
 
 
-def _run_rank(config: PlansConfig, info: DatasetInfo, plan: SizingPlan) -> Figures:
+def _run_rank(job: Job, info: DatasetInfo) -> Figures:
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // job.num_ranks))
+    config, batch_size = job.config, job.config.rank_batch_size(job.num_ranks)
     with joined_ranks("cpu") as ranks:
+        set_matmul(ranks.from_first(lambda: set_matmul("auto")))
         train = TrainConfig(
             network=NETWORKS[config.network](),
             optimizer=OptimizerConfig(),
             sharding=ShardingConfig(types=("table_wise",)),
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             device="cpu",
+            precision=job.precision,
         )
-        engine = build_engine(train, info, plan, ranks)
+        engine = build_engine(train, info, job.plan, ranks)
         pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             engine.model, engine.optimizer, ranks.device
         )
@@ -108,8 +131,8 @@ def _run_rank(config: PlansConfig, info: DatasetInfo, plan: SizingPlan) -> Figur
             config.data,
             info,
             "train",
-            plan,
-            batch_size=config.batch_size,
+            job.plan,
+            batch_size=batch_size,
             rank=ranks.rank,
             world_size=ranks.world_size,
             seed=0,
@@ -117,24 +140,48 @@ def _run_rank(config: PlansConfig, info: DatasetInfo, plan: SizingPlan) -> Figur
         batches = loader.batches()
         for _ in range(config.warmup_steps):
             pipeline.progress(batches)
-        start, sent = _now(ranks)
+        start = _Moment.of(ranks)
         for _ in range(config.steps):
             pipeline.progress(batches)
-        end, sent_then = _now(ranks)
-        examples = config.steps * config.batch_size * ranks.world_size
-        return {
-            HEADLINE: examples / (end - start),
-            "traffic_bytes_per_step": (sent_then - sent) / config.steps,
-            "sum_of_widths": sum(table.stored.embedding_dim for table in plan.tables()),
+        end = _Moment.of(ranks)
+        examples = config.steps * batch_size * ranks.world_size
+        (cpu_seconds,) = ranks.sums(end.cpu_seconds - start.cpu_seconds)
+        figures = {
+            HEADLINE: examples / (end.seconds - start.seconds),
+            "examples_per_cpu_second": examples / cpu_seconds,
+            "sum_of_widths": sum(table.stored.embedding_dim for table in job.plan.tables()),
         }
+        if ranks.world_size == 1:
+            return figures
+        return figures | accounted(
+            _payload(job, info, engine.model), start.carried, end.carried, config.steps
+        )
 
 
-def _now(ranks: Ranks) -> tuple[float, int]:
-    """Seconds, and bytes that the loopback device has carried, once all ranks have come here."""
-    ranks.gather(ranks.rank)
-    return time.perf_counter(), _loopback_bytes()
+def _payload(job: Job, info: DatasetInfo, model: nn.Module) -> dict[str, float]:
+    """What a step ought to send; a field's ids go to the table that holds their rows."""
+    poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}
+    ids = {name: sum(b.num_ids for b in blocks) for name, blocks in job.plan.fields.items()}
+    dense = in_backward_optimizer_filter(model.named_parameters())
+    return payload_bytes(
+        [(t, poolings[t.field] * t.num_ids / ids[t.field]) for t in job.plan.tables()],
+        batch_size=job.config.rank_batch_size(job.num_ranks),
+        num_ranks=job.num_ranks,
+        dense_weights=sum(weight.numel() for _, weight in dense),
+    )
 
 
-def _loopback_bytes() -> int:
-    line = next(line for line in _COUNTERS.read_text().splitlines() if line.strip()[:3] == "lo:")
-    return int(line.partition(":")[2].split()[8])  # sent; the same bytes are received
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Moment:
+    """Clocks and counters at a moment that all ranks have come to."""
+
+    seconds: float
+    cpu_seconds: float
+    carried: Carried
+
+    @classmethod
+    def of(cls, ranks: Ranks) -> "_Moment":
+        ranks.gather(ranks.rank)
+        return cls(
+            seconds=time.perf_counter(), cpu_seconds=time.process_time(), carried=Carried.now()
+        )

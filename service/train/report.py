@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from service.distributed import Ranks
 from service.metrics import TrainMetrics, peak_memory_bytes, start_exporter
 from service.run_folder import RunFolder, package_versions
 from service.train.evaluation import Scores
+from service.train.profile import profiled
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +53,18 @@ class Reporter:
         self._wait_seconds = 0.0
         self._step_started = 0.0
         self._window = _Window()
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._exporter = start_exporter(
+        exporter = start_exporter(
             self._registry,
             self._config.metrics_port,
             self._config.metrics_host,
             local_rank=self._ranks.local_rank,
         )
+        self._open.callback(exporter.close)
+        num_steps = self._config.profile if self._ranks.is_first else 0
+        self._end_profiled_step = self._open.enter_context(profiled(self._folder.path, num_steps))
         return self
 
     def __exit__(
@@ -67,7 +73,7 @@ class Reporter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._exporter.close()
+        self._open.__exit__(kind, error, traceback)
 
     @property
     def examples_per_second(self) -> float:
@@ -105,6 +111,7 @@ class Reporter:
         self.metrics.steps.inc()
         self.metrics.examples.inc(global_size / self._ranks.world_size)
         self.metrics.step_seconds.observe(seconds)
+        self._end_profiled_step()
         if progress.step % self._config.log_every == 0:
             self._count_unknown(loader)
             self.flush(progress)

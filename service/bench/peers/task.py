@@ -97,21 +97,23 @@ class Clock:
 
     Args:
         task: Gives the number of steps of an epoch and the time limit.
+        now: Seconds, from any moment on.
     """
 
-    def __init__(self, task: RaceTask) -> None:
+    def __init__(self, task: RaceTask, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self._limit = task.max_seconds or float("inf")
         self._num_rows, self._batch_size = task.num_rows, task.batch_size
         self.restart()
 
     def restart(self) -> None:
         """Begin to count now."""
-        self._start = self._last = self._first = time.perf_counter()
+        self._start = self._last = self._first = self._now()
         self._num_steps = 0
 
     def step(self, *_ignored: object) -> None:
         """Take note of the end of a step; also a hook of optimizers."""
-        self._last = time.perf_counter()
+        self._last = self._now()
         self._num_steps += 1
         if self._num_steps == 1:
             self._first = self._last

@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_measured_traffic_grows_with_the_widths(data: Path) -> None:
     files = tuple(data / f"uniform-{dim}.json" for dim in (4, 16))
     config = PlansConfig(
-        data=data, sizings=files, nproc=2, batch_size=BATCH, warmup_steps=2, steps=8, race=ONCE
+        data=data, sizings=files, nproc=(2,), batch_size=BATCH, warmup_steps=2, steps=8, race=ONCE
     )
     report = plans.run(config)
     narrow, wide = (
