@@ -7,6 +7,7 @@ from typing import Literal
 from models.networks import NETWORKS
 from service.bench.harness import RaceConfig
 from service.config import Precision
+from sharding.constraints import Comms, ShardingType
 
 NetworkName = Literal["dlrm", "deepfm"]
 
@@ -142,6 +143,9 @@ class PlansConfig:
     precisions: tuple[Precision, ...] = ("fp32",)
     """Arithmetic of the dense layers."""
 
+    comms: Comms = "fp32"
+    """Numbers that vectors travel between ranks in; their gradients likewise."""
+
     batch_size: int = 4096
     """Examples per rank and step."""
 
@@ -224,3 +228,50 @@ class RaceOfPeersConfig:
                 raise ValueError(f"{name}={value}, expected at least 1")
         if self.max_seconds < 0:
             raise ValueError(f"max_seconds={self.max_seconds}, expected 0 (no limit) or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScaleConfig:
+    """Price a step on Criteo-Terabyte-sized tables by the number of ranks; nothing is trained."""
+
+    cluster: str = "local"
+    """Name of a cluster, or file that ``mixdim bench lookup --write-cluster`` wrote; its speeds and
+    the memory of a rank count, not its number of ranks."""
+
+    ranks: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+    """Numbers of ranks."""
+
+    batch_size: int = 4096
+    """Examples per rank and step."""
+
+    strong: bool = False
+    """Share ``batch_size`` among the ranks instead: the same work for any number of them."""
+
+    dim: int = 128
+    """Width of uniform tables, and of the widest mixed ones."""
+
+    types: tuple[ShardingType, ...] = ("table_wise", "row_wise")
+    """Allowed ways of cutting tables, preferred first."""
+
+    plot: Path | None = None
+    """PNG or SVG file for a picture."""
+
+    alpha: float = 0.3
+    """How strongly the width of mixed tables follows popularity, 0 (not) to 1."""
+
+    flops_per_second: float = 150e9
+    """Operations of the layers' matrix products that a rank does in a second; measure it with
+    ``mixdim bench step --only dense-bound-fp32``."""
+
+    def __post_init__(self) -> None:
+        if not self.ranks or min(self.ranks) < 1 or self.batch_size < max(self.ranks, default=1):
+            raise ValueError(
+                f"ranks={self.ranks}, batch_size={self.batch_size}; expected ranks of at least 1, "
+                f"and an example for each"
+            )
+        if not self.flops_per_second > 0:
+            raise ValueError(f"flops_per_second={self.flops_per_second}, expected more than 0")
+
+    def rank_batch_size(self, num_ranks: int) -> int:
+        """Examples per rank and step."""
+        return self.batch_size // num_ranks if self.strong else self.batch_size

@@ -112,39 +112,21 @@ def _run(job: Job, info: DatasetInfo, _repetition: int) -> Figures:
 
 def _run_rank(job: Job, info: DatasetInfo) -> Figures:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // job.num_ranks))
-    config, batch_size = job.config, job.config.rank_batch_size(job.num_ranks)
+    config = job.config
     with joined_ranks("cpu") as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul("auto")))
-        train = TrainConfig(
-            network=NETWORKS[config.network](),
-            optimizer=OptimizerConfig(),
-            sharding=ShardingConfig(types=("table_wise",)),
-            batch_size=batch_size,
-            device="cpu",
-            precision=job.precision,
-        )
-        engine = build_engine(train, info, job.plan, ranks)
+        engine = build_engine(_train_config(job), info, job.plan, ranks)
         pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             engine.model, engine.optimizer, ranks.device
         )
-        loader = Loader(
-            config.data,
-            info,
-            "train",
-            job.plan,
-            batch_size=batch_size,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-            seed=0,
-        )
-        batches = loader.batches()
+        batches = _batches(job, info, ranks)
         for _ in range(config.warmup_steps):
             pipeline.progress(batches)
         start = _Moment.of(ranks)
         for _ in range(config.steps):
             pipeline.progress(batches)
         end = _Moment.of(ranks)
-        examples = config.steps * batch_size * ranks.world_size
+        examples = config.steps * config.rank_batch_size(job.num_ranks) * ranks.world_size
         (cpu_seconds,) = ranks.sums(end.cpu_seconds - start.cpu_seconds)
         figures = {
             HEADLINE: examples / (end.seconds - start.seconds),
@@ -153,9 +135,37 @@ def _run_rank(job: Job, info: DatasetInfo) -> Figures:
         }
         if ranks.world_size == 1:
             return figures
-        return figures | accounted(
-            _payload(job, info, engine.model), start.carried, end.carried, config.steps
-        )
+        payload = _payload(job, info, engine.model)
+        return figures | accounted(payload, start.carried, end.carried, config.steps)
+
+
+def _train_config(job: Job) -> TrainConfig:
+    return TrainConfig(
+        network=NETWORKS[job.config.network](),
+        optimizer=OptimizerConfig(),
+        sharding=_sharding(job.config),
+        batch_size=job.config.rank_batch_size(job.num_ranks),
+        device="cpu",
+        precision=job.precision,
+    )
+
+
+def _batches(job: Job, info: DatasetInfo, ranks: Ranks) -> Iterator[Batch]:
+    loader = Loader(
+        job.config.data,
+        info,
+        "train",
+        job.plan,
+        batch_size=job.config.rank_batch_size(job.num_ranks),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        seed=0,
+    )
+    return loader.batches()
+
+
+def _sharding(config: PlansConfig) -> ShardingConfig:
+    return ShardingConfig(types=("table_wise",), comms=config.comms)
 
 
 def _payload(job: Job, info: DatasetInfo, model: nn.Module) -> dict[str, float]:
@@ -165,6 +175,7 @@ def _payload(job: Job, info: DatasetInfo, model: nn.Module) -> dict[str, float]:
     dense = in_backward_optimizer_filter(model.named_parameters())
     return payload_bytes(
         [(t, poolings[t.field] * t.num_ids / ids[t.field]) for t in job.plan.tables()],
+        _sharding(job.config),
         batch_size=job.config.rank_batch_size(job.num_ranks),
         num_ranks=job.num_ranks,
         dense_weights=sum(weight.numel() for _, weight in dense),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from models.tables import FLOAT_BYTES, Table
+from sharding.constraints import ShardingConfig
+from sharding.cost import COMM_BYTES, ID_BYTES, LENGTH_BYTES
 
-ID_BYTES: Final = 4
-"""The loader gives ids and lengths as int32, and they travel as they are."""
 PACKET_BYTES: Final = 52
 """Headers of a packet as the loopback device counts them: IPv4 20, TCP 20, its time stamps 12."""
 _COUNTERS: Final = Path("/proc/net/dev")
@@ -36,12 +36,18 @@ class Carried:
 
 
 def payload_bytes(
-    tables: Sequence[tuple[Table, float]], *, batch_size: int, num_ranks: int, dense_weights: int
+    tables: Sequence[tuple[Table, float]],
+    sharding: ShardingConfig,
+    *,
+    batch_size: int,
+    num_ranks: int,
+    dense_weights: int,
 ) -> dict[str, float]:
     """Bytes of a step by cause, over all ranks, of tables that live whole on one rank each.
 
     Args:
         tables: Tables, and the mean ids an example looks up in each.
+        sharding: Gives the numbers that vectors and their gradients travel in.
         batch_size: Examples per rank.
         num_ranks: Ranks.
         dense_weights: Parameters of everything but the tables.
@@ -49,13 +55,12 @@ def payload_bytes(
     others = num_ranks - 1
     width = sum(table.stored.embedding_dim for table, _ in tables)
     examples = others * batch_size  # of a table's rank, those that come from elsewhere
-    vectors = examples * width * FLOAT_BYTES
     return {
         # Every rank asks the owner of every table: a length an example, and the ids.
-        "length_bytes": examples * len(tables) * ID_BYTES,
+        "length_bytes": examples * len(tables) * LENGTH_BYTES,
         "id_bytes": examples * sum(ids for _, ids in tables) * ID_BYTES,
-        "vector_bytes": vectors,
-        "gradient_bytes": vectors,
+        "vector_bytes": examples * width * COMM_BYTES[sharding.comms],
+        "gradient_bytes": examples * width * COMM_BYTES[sharding.gradient_comms],
         # A ring passes every gradient of the layers on twice, less the own share.
         "layer_bytes": 2 * others * dense_weights * FLOAT_BYTES,
     }

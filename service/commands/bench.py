@@ -22,10 +22,11 @@ from service.bench.options import (
     LookupConfig,
     PlansConfig,
     RaceOfPeersConfig,
+    ScaleConfig,
     StepConfig,
 )
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 200
 """Columns of the table where stdout is a file or a pipe."""
 
 HEADER_WIDTH = 12
@@ -37,6 +38,7 @@ Benchmark = (
     | Annotated[PlansConfig, tyro.conf.subcommand("plans")]
     | Annotated[IngestConfig, tyro.conf.subcommand("ingest")]
     | Annotated[RaceOfPeersConfig, tyro.conf.subcommand("race")]
+    | Annotated[ScaleConfig, tyro.conf.subcommand("scale")]
 )
 
 MODULES: Final[Mapping[type, str]] = MappingProxyType(
@@ -47,6 +49,7 @@ MODULES: Final[Mapping[type, str]] = MappingProxyType(
         PlansConfig: "service.bench.plans",
         IngestConfig: "service.bench.ingest",
         RaceOfPeersConfig: "service.bench.race",
+        ScaleConfig: "service.bench.scale",
     }
 )
 """Where each benchmark is; loaded only when it runs."""
@@ -70,6 +73,13 @@ UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
             lambda value: f"{value / 1024:,.0f} KiB",
         ),
         "sum_of_widths": lambda value: f"{value:,.0f}",
+        "step_ms": lambda value: f"{value:,.1f}",
+        "lookup_ms": lambda value: f"{value:,.1f}",
+        "exchange_ms": lambda value: f"{value:,.1f}",
+        "layers_ms": lambda value: f"{value:,.1f}",
+        "rank_bytes": lambda value: f"{value / 2**30:,.2f} GiB",
+        "rank_sent_bytes": lambda value: f"{value / 2**20:,.2f} MiB",
+        "row_wise_tables": lambda value: f"{value:.0f}",
         "first_step_seconds": lambda value: f"{value:,.1f} s",
         "trained_ratio": lambda value: f"{value:.0%}",
         "batches_per_second": lambda value: f"{value:,.0f}",
