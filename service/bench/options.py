@@ -213,8 +213,9 @@ class RaceOfPeersConfig:
     max_seconds: float = 0.0
     """Training that takes longer is cut off and its epoch extrapolated; 0 for whole epochs."""
 
-    scores: bool = True
-    """Score the test split after the first repetition, where it has trained a whole epoch."""
+    later_max_seconds: float = 0.0
+    """The same for all repetitions but the first, which scores the test split where it has trained
+    a whole epoch."""
 
     seed: int = 0
     """Seed of weights and of the order of examples."""
@@ -226,8 +227,9 @@ class RaceOfPeersConfig:
         for name in ("batch_size", "dim", "threads"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
-        if self.max_seconds < 0:
-            raise ValueError(f"max_seconds={self.max_seconds}, expected 0 (no limit) or more")
+        for name in ("max_seconds", "later_max_seconds"):
+            if (limit := getattr(self, name)) < 0:
+                raise ValueError(f"{name}={limit}, expected 0 (no limit) or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -151,8 +151,8 @@ def _run(
 ) -> Figures:
     """One process of one contender."""
     with tempfile.TemporaryDirectory(prefix="mixdim-race-") as folder:
-        is_scored = repetition == 0 and config.scores
-        scores = Path(folder) / "scores.npy" if is_scored else None
+        is_first = repetition == 0
+        scores = Path(folder) / "scores.npy" if is_first else None
         task = RaceTask(
             data=config.data.absolute(),
             variant=runner.variant,
@@ -161,7 +161,7 @@ def _run(
             dim=config.dim,
             threads=config.threads,
             seed=config.seed,
-            max_seconds=config.max_seconds,
+            max_seconds=config.max_seconds if is_first else config.later_max_seconds,
             sizing=runner.sizing,
             scores=scores,
         )

@@ -74,8 +74,10 @@ class TrainTask(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput]:
         """Score a batch and compare it with its labels."""
+        # Outside of autocast: projections of narrow tables are small, and casting their inputs and
+        # outputs costs more than bf16 saves.
+        fields = self.network.embeddings(batch.features)
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
-            fields = self.network.embeddings(batch.features)
             scores = self.network.score(batch.dense, fields)
         scores = scores.float() + self.constant
         if self.y_range is not None:

@@ -75,7 +75,7 @@ class RaceTask:
 
     def read(self, split: Split) -> Rows:
         """Read a whole split."""
-        parts = [self.data / part for part in self._info()["splits"][split]["parts"]]
+        parts = [self.data / part["path"] for part in self._info()["splits"][split]["parts"]]
         table = pq.read_table(parts if len(parts) > 1 else parts[0])
         return Rows(
             labels=table["label"].to_numpy(),
