@@ -62,7 +62,7 @@ def place_module(
         PlanError: If the tables do not fit.
         ValueError: If the model has no tables, or two of the same name.
     """
-    tables = [_table(config) for _, configs in _collections(module) for config in configs]
+    tables = tables_of(module)
     table_weights = sum(table.num_embeddings * table.embedding_dim for table in tables)
     all_weights = sum(parameter.numel() for parameter in module.parameters())
     workload = Workload(
@@ -145,13 +145,18 @@ def _collections(module: nn.Module) -> Iterator[tuple[str, list[EmbeddingBagConf
             yield path, child.embedding_bag_configs()
 
 
-def _table(config: EmbeddingBagConfig) -> Table:
-    return Table(
-        name=config.name,
-        field=config.name,
-        num_embeddings=config.num_embeddings,
-        embedding_dim=config.embedding_dim,
-    )
+def tables_of(module: nn.Module) -> list[Table]:
+    """The tables of a model, as kernels hold them."""
+    return [
+        Table(
+            name=config.name,
+            field=config.name,
+            num_embeddings=config.num_embeddings,
+            embedding_dim=config.embedding_dim,
+        )
+        for _, configs in _collections(module)
+        for config in configs
+    ]
 
 
 def _take(placed: dict[str, TablePlacement], config: EmbeddingBagConfig) -> TablePlacement:

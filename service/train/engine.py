@@ -13,20 +13,18 @@ from torchrec.optim.keyed import CombinedOptimizer
 
 from models.base import CtrModel
 from models.embeddings.mixed import MixedEmbeddings
-from models.tables import SizingPlan, is_fused
+from models.tables import SizingPlan
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
-from service.sharding_file import read_sharding
 from service.sizing import check_trainable
 from service.train.initialise import initialise_tables
 from service.train.optimizers import build_optimizer, fuse_optimizer
 from service.train.penalty import L2Penalty
+from service.train.sharding_plan import choose_placement
 from service.train.task import TrainTask
-from sharding.cluster import Cluster, local
-from sharding.constraints import HOST_TYPES
 from sharding.placement import Placement
-from sharding.planner import place_module, sharders, to_plan
+from sharding.planner import sharders, to_plan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +59,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
     embeddings = task.network.embeddings
     assert isinstance(embeddings, MixedEmbeddings)
     fuse_optimizer(embeddings.tables, config.optimizer, ranks.device)
-    placement = _placement(config, info, plan, task, ranks)
+    placement = choose_placement(config, info, plan, task, ranks)
     everyone = torch.distributed.group.WORLD
     assert everyone is not None  # joined_ranks has made it
     model = DistributedModelParallel(
@@ -135,46 +133,3 @@ def _unwrap_copies(model: nn.Module) -> None:
                 lookup.module if isinstance(lookup, DistributedDataParallel) else lookup
                 for lookup in module._lookups
             ]
-
-
-def _placement(
-    config: TrainConfig, info: DatasetInfo, plan: SizingPlan, task: TrainTask, ranks: Ranks
-) -> Placement:
-    """The sharding plan of the run's file, or one made for these ranks."""
-    if config.plan is not None:
-        placement = read_sharding(config.plan)
-        if placement.num_ranks != ranks.world_size:
-            raise ValueError(
-                f"{config.plan} places tables on {placement.num_ranks} ranks, this job has "
-                f"{ranks.world_size}; run mixdim plan --ranks {ranks.world_size}"
-            )
-        by_host = [t.name for t in placement.tables if t.sharding_type in HOST_TYPES]
-        if by_host and placement.local_size != ranks.local_world_size:
-            raise ValueError(
-                f"{config.plan} cuts table {by_host[0]!r} over hosts of {placement.local_size} "
-                f"ranks, this job has {ranks.local_world_size} on each; plan for a cluster with "
-                f"ranks_per_host = {ranks.local_world_size}"
-            )
-        copied = all(table.sharding_type == "data_parallel" for table in placement.tables)
-        if not copied and not is_fused(config.optimizer.sparse, placement.device):
-            raise ValueError(
-                f"{config.plan} shards tables, but {config.optimizer.sparse} is not fused on "
-                f"{placement.device} and needs a copy of them on every rank; run mixdim plan "
-                f"--optimizer {config.optimizer.sparse}"
-            )
-        return placement
-    poolings = {field.stats.name: field.stats.pooling_factor for field in info.fields}
-    return place_module(
-        task,
-        _cluster(ranks),
-        batch_size=config.batch_size,
-        config=config.sharding,
-        pooling_factors={table.name: poolings[table.field] for table in plan.tables()},
-        optimizer=config.optimizer.sparse,
-    )
-
-
-def _cluster(ranks: Ranks) -> Cluster:
-    """This machine, times the number of machines: hosts of a job are equal."""
-    machine = local(ranks.local_world_size, "cuda" if ranks.device.type == "cuda" else "cpu")
-    return replace(machine, num_ranks=ranks.world_size)
