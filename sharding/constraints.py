@@ -33,6 +33,9 @@ SHARDING_TYPES: Final[tuple[ShardingType, ...]] = get_args(ShardingType)
 HOST_TYPES: Final[tuple[ShardingType, ...]] = ("table_row_wise", "table_column_wise", "grid_shard")
 """Types whose shards lie on the ranks of one host together."""
 
+Planner = Literal["own", "greedy", "grid_search", "dynamic_programming"]
+"""Who places tables: we, or TorchRec's planner with one of its proposers."""
+
 KERNELS: Final[tuple[Kernel, ...]] = get_args(Kernel)
 
 _DEFAULT_TYPES: Final[tuple[ShardingType, ...]] = ("table_wise", "row_wise")
@@ -53,6 +56,10 @@ class ShardingConfig:
 
     tables: Mapping[str, ShardingType] = field(default_factory=dict)
     """Type of single tables by name; wins over ``types``."""
+
+    planner: Planner = "own"
+    """Who places tables: we, who cut as little as memory allows, or TorchRec's planner with one of
+    its proposers, which mixes the allowed types freely and is far slower."""
 
     min_partition: int = 4
     """Narrowest column shard; a multiple of 4. No table is cut into more shards than ranks."""

@@ -39,6 +39,10 @@ def place(
     _check_names(tables, config)
     _check_overrides(tables, cluster, config)
     packer = Packer(tables, config, workload)
+    if config.planner != "own":
+        from sharding.torchrec_planner import search  # torch: seconds, for those who ask for it
+
+        return search(packer, cluster)
     if placement := packer.place(cluster):
         return placement
     raise _refusal(packer, cluster)

@@ -20,7 +20,7 @@ from service.on_cluster import workload_of
 from service.sharding_file import find_cluster, write_sharding
 from service.sizing import read_sizing
 from sharding.cluster import CLUSTERS
-from sharding.constraints import Comms, Kernel, ShardingConfig, ShardingType
+from sharding.constraints import Comms, Kernel, Planner, ShardingConfig, ShardingType
 from sharding.cost import Workload
 from sharding.placing import place
 from sharding.report import RankReport, TableReport, report
@@ -61,6 +61,9 @@ class PlanCommand:
     tables: dict[str, ShardingType] = field(default_factory=dict)
     """Way of single tables, as in ``--tables C3 row_wise C4 column_wise``."""
 
+    planner: Planner = "own"
+    """Who places tables: we, or TorchRec's planner with one of its proposers (slow)."""
+
     min_partition: int = 4
     """Narrowest column shard; a multiple of 4."""
 
@@ -94,6 +97,7 @@ class PlanCommand:
         return ShardingConfig(
             types=self.types,
             tables=self.tables,
+            planner=self.planner,
             min_partition=self.min_partition,
             kernel=self.kernel,
             cache_load_factor=self.cache_load_factor,

@@ -19,7 +19,7 @@ from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
 from service.train.served import round_tables, rounded
 from sharding.constraints import ShardingConfig
-from tests.service.train.packed_runs import make_packed_run
+from tests.service.train.equality_runs import make_packed_run
 from tests.service.train.runs import make_run
 
 ROW = [-1.0, -0.5, 0.25, 1.0]

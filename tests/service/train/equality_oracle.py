@@ -1,4 +1,4 @@
-"""Training in float64 with tables neither packed, sharded nor fused: the oracle of packed runs."""
+"""Training in float64 with tables neither packed, sharded nor fused: the oracle of equality."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
 from service.data.loader import Loader
 from service.sizing import read_sizing
-from tests.service.train.packed_runs import GLOBAL_BATCH, Array, State
+from tests.service.train.equality_runs import GLOBAL_BATCH, Array, State
 
 
 class UnpackedEmbeddings(FieldEmbeddings):
@@ -73,8 +73,12 @@ class SharedRowAdagrad(torch.optim.Optimizer):
                 weight[row] -= self.lr * weight.grad[row] / (sums[row // k].sqrt() + self.eps)
 
 
-def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float]]:
-    """The same training without packing, sharding, fused kernels, hashing and single precision."""
+def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float], Array]:
+    """The same training without packing, sharding, fused kernels, hashing and single precision.
+
+    Returns:
+        The end, the losses of all steps, and the predictions of the first one.
+    """
     info = read_dataset_info(config.data)
     plan = read_sizing(config.sizing).plan
     embeddings = UnpackedEmbeddings(plan, start, config.pooling)
@@ -101,7 +105,7 @@ def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float
         build(tables, lr=config.optimizer.sparse_lr),
         torch.optim.Adam(rest, lr=config.optimizer.dense_lr, eps=eps),
     ]
-    losses = []
+    losses, predictions = [], []
     for dense, ids, labels in _raw_batches(config):
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -111,6 +115,7 @@ def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
+        predictions.append(logits.detach().sigmoid().numpy())
     end = State(
         tables=_arrays(embeddings.weights),
         projections=_arrays(embeddings.projections),
@@ -120,8 +125,25 @@ def train_unpacked(config: TrainConfig, start: State) -> tuple[State, list[float
             if not name.startswith("embeddings.")
         },
         padding={},
+        optimizer={
+            table.name: _remembered(optimizers[0], weight)
+            for table, weight in zip(plan.tables(), tables, strict=True)
+        },
     )
-    return end, losses
+    return end, losses, predictions[0]
+
+
+def _remembered(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> dict[str, Array]:
+    """What the oracle's optimizer keeps of a table."""
+    if isinstance(optimizer, SharedRowAdagrad):
+        owner = next(i for i, other in enumerate(optimizer.weights) if other is weight)
+        return {"sum": optimizer.sums[owner][:, None].numpy()}
+    state = optimizer.state[weight]
+    return {
+        name: value.numpy()
+        for name, value in state.items()
+        if name != "step" and torch.is_tensor(value)
+    }
 
 
 def _raw_batches(config: TrainConfig) -> list[tuple[Tensor, dict[str, list[list[int]]], Tensor]]:
