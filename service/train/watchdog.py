@@ -1,0 +1,202 @@
+"""Seeing that a training makes no progress, saying which rank is behind, and ending the job.
+
+The training loop says where it is. A thread of every rank passes that on through the ranks' store,
+and looks how long ago it was. When it was too long, all ranks write the stacks of their threads to
+RUN/stacks-rank*.txt, one of them logs where each rank is, and all end with exit code 4. A rank that
+is stopped is woken to write its stacks; one whose interpreter is stuck is made to by SIGUSR1, which
+writes them at any time: ``kill -USR1 PID``.
+"""
+
+import faulthandler
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import torch.distributed as dist
+
+from service.distributed import Ranks
+from service.job import EXIT_HUNG, job_id, num_restarts
+
+Item = TypeVar("Item")
+
+logger = logging.getLogger(__name__)
+
+STACKS: Final = "stacks-rank{}.txt"
+PATIENT: Final = 6
+"""Reading or writing a checkpoint, and building a model, may take this many times as long."""
+ANSWER_SECONDS: Final = 5.0
+"""Ranks that have not written their stacks by then will not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where a rank is."""
+
+    rank: int
+    pid: int
+    host: str
+    beats: int
+    """How often it has said so: the rank that is behind has said it least."""
+    step: int
+    what: str
+    seconds: float
+    """Since it has said so."""
+    has_answered: bool = False
+    """Whether its stacks are written."""
+
+
+class Watchdog:
+    """Watches one rank, from ``with`` on.
+
+    Args:
+        ranks: The ranks, of whom any may be the one that hangs.
+        folder: Gets the stacks.
+        seconds: Without progress until the job is ended; 0 watches nothing.
+    """
+
+    def __init__(self, ranks: Ranks, folder: Path, *, seconds: float) -> None:
+        self._ranks, self._folder, self._seconds = ranks, folder, seconds
+        self._state = (0, 0, "starting", time.monotonic(), 1)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="mixdim-watchdog", daemon=True)
+        store = dist.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
+        self._store = dist.PrefixStore(f"watchdog-{job_id()}-{num_restarts()}", store.clone())
+
+    def beat(self, what: str, step: int, *, patience: int = 1) -> None:
+        """Say where the training is; takes less than a microsecond or two.
+
+        Args:
+            what: What it does now.
+            step: Steps done.
+            patience: How many times as long it may take.
+        """
+        self._state = (self._state[0] + 1, step, what, time.monotonic(), patience)
+
+    def loading(self, batches: Iterator[Item]) -> Iterator[Item]:
+        """Pass batches on, and say when one is waited for."""
+        while True:
+            step = self._state[1]
+            self.beat("waiting for data", step)
+            batch = next(batches, None)
+            self.beat("training", step)
+            if batch is None:
+                return
+            yield batch
+
+    def __enter__(self) -> Self:
+        if self._seconds:
+            self._file = (self._folder / STACKS.format(self._ranks.rank)).open("w")
+            faulthandler.register(signal.SIGUSR1, file=self._file, all_threads=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        if self._seconds:
+            self._thread.join()
+            faulthandler.unregister(signal.SIGUSR1)
+            self._file.close()
+            path = Path(self._file.name)
+            if path.exists() and not path.stat().st_size:
+                path.unlink()
+
+    def _watch(self) -> None:
+        pause = min(self._seconds / 10, 2.0)
+        is_asked = False
+        while not (is_asked or self._is_over.wait(pause)):
+            _, _, _, since, patience = self._state
+            try:
+                self._tell()
+                is_asked = self._store.check(["hung"])
+            except RuntimeError:  # the store went with its process: collectives will say so
+                pass
+            if is_asked or time.monotonic() - since > self._seconds * patience:
+                self._end()
+
+    def _tell(self, *, has_answered: bool = False) -> None:
+        beats, step, what, since, _ = self._state
+        place = Place(
+            rank=self._ranks.rank,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            beats=beats,
+            step=step,
+            what=what,
+            seconds=time.monotonic() - since,
+            has_answered=has_answered,
+        )
+        self._store.set(f"rank-{self._ranks.rank}", json.dumps(asdict(place)))
+
+    def _end(self) -> None:
+        """Write the stacks, and end this process; the first rank to come here speaks for all."""
+        # Storage may be what hangs: nothing here waits for it.
+        threading.Thread(target=self._write_stacks, daemon=True).start()
+        try:
+            is_speaker = self._store.add("hung", 1) == 1
+            if is_speaker:
+                self._report()
+            else:
+                time.sleep(2 * ANSWER_SECONDS)
+        except RuntimeError as error:
+            logger.error("no progress for %.0f s, and no word of others: %s", self._seconds, error)
+        os._exit(EXIT_HUNG)
+
+    def _write_stacks(self) -> None:
+        faulthandler.dump_traceback(self._file, all_threads=True)
+        self._tell(has_answered=True)
+
+    def _report(self) -> None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        has_woken = False
+        while True:
+            time.sleep(0.1)
+            places = self._places()
+            silent = [place for place in places if not place.has_answered]
+            if not silent or time.monotonic() > deadline:
+                break
+            if not has_woken and time.monotonic() > deadline - ANSWER_SECONDS / 2:
+                has_woken = True
+                for place in silent:
+                    _wake(place)
+        behind = min(places, key=lambda place: place.beats)
+        for place in places:
+            logger.error(
+                "rank %d%s: step %d, %s for %.0f s%s",
+                place.rank,
+                " is behind" if place is behind and len(places) > 1 else "",
+                place.step,
+                place.what,
+                place.seconds,
+                "" if place.has_answered else ", no answer",
+            )
+        stacks = self._folder / STACKS.format("*")
+        logger.error("no progress for %.0f s; stacks are in %s", self._seconds, stacks)
+
+    def _places(self) -> list[Place]:
+        keys = [f"rank-{rank}" for rank in range(self._ranks.world_size)]
+        known = [key for key in keys if self._store.check([key])]
+        return [Place(**json.loads(self._store.get(key))) for key in known]
+
+
+def _wake(place: Place) -> None:
+    """Have a rank of this machine write its stacks, even if it is stopped or its interpreter is."""
+    if place.host == socket.gethostname():
+        try:
+            os.kill(place.pid, signal.SIGUSR1)
+            os.kill(place.pid, signal.SIGCONT)
+        except ProcessLookupError:
+            return
