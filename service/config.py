@@ -179,6 +179,10 @@ class TrainConfig:
     matmul: Literal["auto", "mkl", "onednn"] = "auto"
     """CPU library of the fp32 matrix products; auto measures once and takes the faster."""
 
+    hang_timeout: float = 600.0
+    """Seconds without progress on any rank until stacks are written and the job ends with exit code
+    4; a checkpoint may take twice as long. 0 to wait for ever. Keep it above the slowest step."""
+
     log_every: int = 50
     """Steps between lines of the log and of metrics.jsonl."""
 

@@ -20,7 +20,7 @@ from service.sizing import read_sizing
 from service.stop import Stopped
 
 if TYPE_CHECKING:
-    from service.train.loop import TrainResult
+    from service.train.result import TrainResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

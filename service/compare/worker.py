@@ -20,7 +20,7 @@ from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 
 if TYPE_CHECKING:
-    from service.train.loop import TrainResult
+    from service.train.result import TrainResult
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from signal import Signals
 
 from torch import Tensor
@@ -24,30 +24,15 @@ from service.train.evaluation import Scores, evaluate
 from service.train.rates import Rates
 from service.train.record import record_run
 from service.train.report import Reporter
+from service.train.result import TrainResult
 from service.train.task import StepOutput
 from service.train.warm_start import warm_start
+from service.train.watchdog import PATIENT, Watchdog
 
+WITHOUT_WATCHDOG = 600.0
+"""Seconds that ranks wait for each other where no watchdog ends them."""
 STEPS_BETWEEN_STOP_CHECKS = 10
 """With several ranks, asking whether anyone was told to stop costs a message."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainResult:
-    """How a run ended."""
-
-    steps: int
-    best_step: int
-    """Step of the checkpoint that validated best."""
-    split: Split
-    """Split that the scores are of."""
-    scores: dict[str, float]
-    """Scores of the best checkpoint; empty when the run was stopped."""
-    examples_per_second: float
-    """Over all ranks, loading included; validations and checkpoints are not."""
-    stopped_by: str | None = None
-    """Signal that ended the run early; it can be resumed."""
-    rank: int = 0
-    """The rank that says so."""
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -58,7 +43,9 @@ def train(config: TrainConfig) -> TrainResult:
         PlanError: If the tables do not fit on the ranks.
         FloatingPointError: If the loss is not a number.
     """
-    with joined_ranks(config.device) as ranks, StopRequest().listening() as stop:
+    patience = (PATIENT + 1) * config.hang_timeout or WITHOUT_WATCHDOG
+    joined = joined_ranks(config.device, timeout_seconds=patience)
+    with joined as ranks, StopRequest().listening() as stop:
         set_matmul(ranks.from_first(lambda: set_matmul(config.matmul)))
         return _Training(resumed_from(config, ranks), ranks, stop).run()
 
@@ -88,6 +75,7 @@ class _Training:
         steps = config.epochs * len(self.train_loader)
         total_steps = min(steps, config.max_steps or steps)
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
+        self.watchdog = Watchdog(ranks, config.output, seconds=config.hang_timeout)
         self.reporter = Reporter(config, self.folder, ranks, total_steps=total_steps)
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
         ranks.from_first(lambda: self.folder.make_ready(config, **last))
@@ -96,7 +84,7 @@ class _Training:
     def run(self) -> TrainResult:
         """Train until the epochs are done, nothing improves, or somebody says stop."""
         self.model.train()
-        with self.reporter:
+        with self.reporter, self.watchdog:
             try:
                 self._train()
                 return self._finish()
@@ -120,7 +108,9 @@ class _Training:
         """Train on the rest of this epoch, or until the run is done or stopped."""
         progress, config = self.progress, self.config
         batches = self.reporter.waiting_for(
-            self.train_loader.batches(progress.epoch, first_batch=progress.batch)
+            self.watchdog.loading(
+                self.train_loader.batches(progress.epoch, first_batch=progress.batch)
+            )
         )
         while (loss := self._step(batches)) is not None:
             self.rates.step()
@@ -141,6 +131,7 @@ class _Training:
     def _step(self, batches: Iterator[Batch]) -> Tensor | None:
         """One step of the pipeline; None when the epoch has no more batches."""
         self.reporter.start_step()
+        self.watchdog.beat("training", self.progress.step)
         try:
             loss, _, _ = self.pipeline.progress(batches)
         except StopIteration:
@@ -217,10 +208,16 @@ class _Training:
     def _evaluate(self, split: Split) -> Scores:
         self.pipeline.detach()  # else the model only answers to the pipeline
         loader = self._loader(split)
-        return evaluate(self.model, loader, self.ranks, self.info.task, on_batch=self._check_stop)
+        return evaluate(self.model, loader, self.ranks, self.info.task, on_batch=self._on_batch)
+
+    def _on_batch(self, number: int) -> None:
+        """A batch of an evaluation is progress, and a place to stop."""
+        self.watchdog.beat("evaluating", self.progress.step)
+        self._check_stop(number)
 
     def _save(self) -> None:
         self.reporter.flush(self.progress)
+        self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         started = time.perf_counter()
         try:
             path = self.checkpoints.save(self.model, self.optimizer, self.progress)

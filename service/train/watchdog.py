@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +31,8 @@ Item = TypeVar("Item")
 logger = logging.getLogger(__name__)
 
 STACKS: Final = "stacks-rank{}.txt"
-PATIENT: Final = 6
-"""Reading or writing a checkpoint, and building a model, may take this many times as long."""
+PATIENT: Final = 2
+"""Writing or reading a checkpoint may take this many times as long."""
 ANSWER_SECONDS: Final = 5.0
 """Ranks that have not written their stacks by then will not."""
 
@@ -48,10 +48,8 @@ class Place:
     """How often it has said so: the rank that is behind has said it least."""
     step: int
     what: str
-    seconds: float
-    """Since it has said so."""
-    has_answered: bool = False
-    """Whether its stacks are written."""
+    since: float
+    """When it has said so last, in seconds since 1970."""
 
 
 class Watchdog:
@@ -65,11 +63,11 @@ class Watchdog:
 
     def __init__(self, ranks: Ranks, folder: Path, *, seconds: float) -> None:
         self._ranks, self._folder, self._seconds = ranks, folder, seconds
-        self._state = (0, 0, "starting", time.monotonic(), 1)
+        self._state = (0, 0, "starting", time.time(), 1)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="mixdim-watchdog", daemon=True)
-        store = dist.distributed_c10d._get_default_store()  # type: ignore[attr-defined]
-        self._store = dist.PrefixStore(f"watchdog-{job_id()}-{num_restarts()}", store.clone())
+        store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
+        self._store = dist.PrefixStore(f"watchdog-{job_id()}-{num_restarts()}", store)
 
     def beat(self, what: str, step: int, *, patience: int = 1) -> None:
         """Say where the training is; takes less than a microsecond or two.
@@ -79,7 +77,7 @@ class Watchdog:
             step: Steps done.
             patience: How many times as long it may take.
         """
-        self._state = (self._state[0] + 1, step, what, time.monotonic(), patience)
+        self._state = (self._state[0] + 1, step, what, time.time(), patience)
 
     def loading(self, batches: Iterator[Item]) -> Iterator[Item]:
         """Pass batches on, and say when one is waited for."""
@@ -108,6 +106,7 @@ class Watchdog:
         self._is_over.set()
         if self._seconds:
             self._thread.join()
+            faulthandler.cancel_dump_traceback_later()
             faulthandler.unregister(signal.SIGUSR1)
             self._file.close()
             path = Path(self._file.name)
@@ -118,16 +117,19 @@ class Watchdog:
         pause = min(self._seconds / 10, 2.0)
         is_asked = False
         while not (is_asked or self._is_over.wait(pause)):
+            # For an interpreter that is stuck as a whole, this thread with it.
+            late = self._seconds * PATIENT + 2 * ANSWER_SECONDS
+            faulthandler.dump_traceback_later(late, exit=True, file=self._file)
             _, _, _, since, patience = self._state
             try:
                 self._tell()
                 is_asked = self._store.check(["hung"])
             except RuntimeError:  # the store went with its process: collectives will say so
                 pass
-            if is_asked or time.monotonic() - since > self._seconds * patience:
+            if is_asked or time.time() - since > self._seconds * patience:
                 self._end()
 
-    def _tell(self, *, has_answered: bool = False) -> None:
+    def _tell(self) -> None:
         beats, step, what, since, _ = self._state
         place = Place(
             rank=self._ranks.rank,
@@ -136,8 +138,7 @@ class Watchdog:
             beats=beats,
             step=step,
             what=what,
-            seconds=time.monotonic() - since,
-            has_answered=has_answered,
+            since=since,
         )
         self._store.set(f"rank-{self._ranks.rank}", json.dumps(asdict(place)))
 
@@ -157,21 +158,14 @@ class Watchdog:
 
     def _write_stacks(self) -> None:
         faulthandler.dump_traceback(self._file, all_threads=True)
-        self._tell(has_answered=True)
+        self._store.set(f"answer-{self._ranks.rank}", "")
 
     def _report(self) -> None:
-        deadline = time.monotonic() + ANSWER_SECONDS
-        has_woken = False
-        while True:
-            time.sleep(0.1)
-            places = self._places()
-            silent = [place for place in places if not place.has_answered]
-            if not silent or time.monotonic() > deadline:
-                break
-            if not has_woken and time.monotonic() > deadline - ANSWER_SECONDS / 2:
-                has_woken = True
-                for place in silent:
-                    _wake(place)
+        places, now = self._places(), time.time()
+        silent = self._silent(places)
+        for place in silent:
+            _wake(place)
+        silent = self._silent(silent)
         behind = min(places, key=lambda place: place.beats)
         for place in places:
             logger.error(
@@ -180,11 +174,21 @@ class Watchdog:
                 " is behind" if place is behind and len(places) > 1 else "",
                 place.step,
                 place.what,
-                place.seconds,
-                "" if place.has_answered else ", no answer",
+                now - place.since,
+                ", no answer" if place in silent else "",
             )
         stacks = self._folder / STACKS.format("*")
         logger.error("no progress for %.0f s; stacks are in %s", self._seconds, stacks)
+
+    def _silent(self, places: Sequence[Place]) -> list[Place]:
+        """Ranks that have not written their stacks after a while."""
+        deadline = time.monotonic() + ANSWER_SECONDS / 2
+        while True:
+            keys = {place: f"answer-{place.rank}" for place in places}
+            silent = [place for place, key in keys.items() if not self._store.check([key])]
+            if not silent or time.monotonic() > deadline:
+                return silent
+            time.sleep(0.1)
 
     def _places(self) -> list[Place]:
         keys = [f"rank-{rank}" for rank in range(self._ranks.world_size)]
