@@ -21,6 +21,7 @@ from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
+from service.train.finite import check_finite
 from service.train.rates import Rates
 from service.train.record import record_run
 from service.train.report import Reporter
@@ -218,6 +219,7 @@ class _Training:
     def _save(self) -> None:
         self.reporter.flush(self.progress)
         self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
+        check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
         started = time.perf_counter()
         try:
             path = self.checkpoints.save(self.model, self.optimizer, self.progress)

@@ -1,6 +1,7 @@
 """What a run says while it trains: log lines, metrics.jsonl and Prometheus metrics."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -129,13 +130,25 @@ class Reporter:
         loss_sum, wait_sum = self._ranks.sums(window.loss_sum(), waited)
         loss = loss_sum / self._ranks.world_size / window.steps
         self.metrics.loss.set(loss)
-        if loss != loss:  # NaN is the one number that differs from itself
-            raise FloatingPointError(
-                f"the loss is not a number since step {progress.step - window.steps}; lower "
-                f"--optimizer.sparse-lr or --optimizer.dense-lr and go on with --resume"
-            )
+        if not math.isfinite(loss):
+            raise FloatingPointError(self._not_a_number(window, progress))
         self.metrics.epoch.set(progress.epoch)
         self._say(progress, loss, window, wait_sum / self._ranks.world_size)
+
+    def _not_a_number(self, window: "_Window", progress: Progress) -> str:
+        """What to say of a loss that is NaN or infinite, on all ranks alike."""
+        firsts = self._ranks.gather(window.num_finite())
+        first, rank = min((first, rank) for rank, first in enumerate(firsts))
+        back = window.steps - 1 - first  # steps from there to here
+        rates = self._config.optimizer
+        return (
+            f"the loss is not a number since step {progress.step - back} (epoch {progress.epoch}, "
+            f"batch {progress.batch - back}, rank {rank}), at learning rates of "
+            f"{rates.sparse_lr * progress.lr_ratio:g} (tables) and "
+            f"{rates.dense_lr * progress.lr_ratio:g} (other layers); lower --optimizer.sparse-lr "
+            f"or --optimizer.dense-lr and go on with --resume; where another rate ends at the same "
+            f"step, look at the dense columns and labels of that batch"
+        )
 
     def scored(self, step: int, epoch: int, scores: Scores, split: Split) -> None:
         """Show the scores of the checkpoint of a step."""
@@ -204,6 +217,11 @@ class _Window:
     def loss_sum(self) -> float:
         """Sum of the local losses; only here does a GPU have to answer."""
         return float(torch.stack(self._losses).double().sum())
+
+    def num_finite(self) -> int:
+        """Steps before the first whose local loss is not a number."""
+        is_finite = torch.isfinite(torch.stack(self._losses))
+        return int(is_finite.int().cumprod(0).sum())
 
 
 def _memory_bytes(device: torch.device) -> float:
