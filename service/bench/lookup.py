@@ -8,7 +8,7 @@ a row and its optimizer state. Traffic is counted without caches, so small table
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -111,32 +111,31 @@ def _run_kernel(
     stored = [table.stored for table in plan.tables()]
     served = [index for index, t in enumerate(plan.tables()) for _ in feature_names(t, lists)]
     kernel = SplitTableBatchedEmbeddingBagsCodegen(
-        [
-            (t.num_embeddings, t.embedding_dim, EmbeddingLocation.HOST, ComputeDevice.CPU)
-            for t in stored
-        ],
+        [(t.num_embeddings, t.embedding_dim, *_place(config)) for t in stored],
         feature_table_map=served,
         optimizer=EmbOptimType.EXACT_ROWWISE_ADAGRAD,
         learning_rate=0.05,
-        device=torch.device("cpu"),
+        device=torch.device(config.device),
     )
     kernel.init_embedding_weights_uniform(-0.1, 0.1)
     loader = Loader(config.data, info, "train", plan, batch_size=config.batch_size, seed=0)
-    features = [batch.features for batch in islice(loader.batches(), NUM_BATCHES)]
+    device = torch.device(config.device)
+    features = [batch.features.to(device) for batch in islice(loader.batches(), NUM_BATCHES)]
     width = sum(stored[index].embedding_dim for index in served)
-    grads = [torch.randn(f.stride(), width) for f in features]
+    grads = [torch.randn(f.stride(), width, device=device) for f in features]
 
     def look_up(step: int) -> None:
         batch, grad = features[step % len(features)], grads[step % len(features)]
         offsets = batch.offsets()[: len(served) * batch.stride() + 1].long()  # without slots
         kernel(batch.values()[: offsets[-1]].long(), offsets).backward(grad)
 
-    seconds = _seconds(look_up, config.steps)
+    seconds = _seconds(look_up, config)
     num_examples = sum(features[step % len(features)].stride() for step in range(config.steps))
     traffic = bytes_per_example(info, plan)
     return {
         HEADLINE: num_examples / seconds,
         "gigabytes_per_second": num_examples * traffic / seconds / 1e9,
+        **({"hbm_bytes": torch.cuda.max_memory_allocated()} if config.device == "cuda" else {}),
     }
 
 
@@ -144,10 +143,10 @@ def _run_copy(
     config: LookupConfig, info: DatasetInfo, plan: SizingPlan, _repetition: int
 ) -> Figures:
     torch.set_num_threads(config.threads)
-    source = torch.ones(COPY_BYTES // FLOAT_BYTES)
+    source = torch.ones(COPY_BYTES // FLOAT_BYTES, device=config.device)
     target = torch.empty_like(source)
     num_copies = 10
-    seconds = _seconds(lambda _step: target.copy_(source), num_copies)
+    seconds = _seconds(lambda _step: target.copy_(source), replace(config, steps=num_copies))
     bandwidth = 2 * COPY_BYTES * num_copies / seconds  # read and written
     return {
         HEADLINE: bandwidth / bytes_per_example(info, plan),
@@ -155,11 +154,24 @@ def _run_copy(
     }
 
 
-def _seconds(work: Callable[[int], object], steps: int) -> float:
-    """Time of ``steps`` calls, after a tenth as many to warm up."""
-    for step in range(max(1, steps // 10)):
+def _place(config: LookupConfig) -> tuple[EmbeddingLocation, ComputeDevice]:
+    if config.device == "cuda":
+        return EmbeddingLocation.DEVICE, ComputeDevice.CUDA
+    return EmbeddingLocation.HOST, ComputeDevice.CPU
+
+
+def _seconds(work: Callable[[int], object], config: LookupConfig) -> float:
+    """Time of the configured calls, after a tenth as many to warm up."""
+    for step in range(max(1, config.steps // 10)):
         work(step)
-    start = time.perf_counter()
-    for step in range(steps):
+    start = _now(config)
+    for step in range(config.steps):
         work(step)
-    return time.perf_counter() - start
+    return _now(config) - start
+
+
+def _now(config: LookupConfig) -> float:
+    """Seconds, once a GPU has done what it was told."""
+    if config.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()

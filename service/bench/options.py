@@ -101,6 +101,9 @@ class LookupConfig:
     threads: int = 2
     """Threads that compute."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the tables are looked up."""
+
     steps: int = 100
     """Lookups that are timed, after a tenth as many to warm up."""
 

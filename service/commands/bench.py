@@ -73,6 +73,7 @@ UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
             lambda value: f"{value / 1024:,.0f} KiB",
         ),
         "sum_of_widths": lambda value: f"{value:,.0f}",
+        "hbm_bytes": lambda value: f"{value / 2**20:,.0f} MiB",
         "step_ms": lambda value: f"{value:,.1f}",
         "lookup_ms": lambda value: f"{value:,.1f}",
         "exchange_ms": lambda value: f"{value:,.1f}",

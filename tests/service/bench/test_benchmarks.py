@@ -113,6 +113,17 @@ def test_lookups_are_measured_beside_the_memory(data: Path) -> None:
     assert 0 < kernel.median < bound.median
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_lookups_on_a_gpu_stay_below_its_memory(data: Path) -> None:
+    config = LookupConfig(data=data, batch_size=1024, device="cuda", dim=128, steps=20, race=ONCE)
+    report = lookup.run(config)
+    rates = {name: report.spread(name, "examples_per_second") for name in ("fbgemm", "memory")}
+    assert all(rate is not None for rate in rates.values())
+    assert rates["fbgemm"].median < rates["memory"].median  # type: ignore[union-attr]
+    assert report.spread("fbgemm", "hbm_bytes").median > 0  # type: ignore[union-attr]
+
+
 def test_traffic_of_a_lookup_is_five_rows_and_two_numbers_of_state(data: Path) -> None:
     info = read_dataset_info(data)
     traffic = lookup.bytes_per_example(info, Uniform(dim=16)(info.field_stats))
