@@ -19,6 +19,7 @@ from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import odd_table, read_sizing
 from service.train.engine import build_engine
 from service.train.evaluation import predict, score
+from service.train.record import matmul_of
 from service.train.served import RoundedDtype, round_tables
 from service.train.slices import SliceScores, by_frequency, check_slice
 from sharding.constraints import ShardingConfig
@@ -93,7 +94,8 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
         ValueError: If the dataset's fields are not the run's, the split is empty, or a slice's
             field is none that examples have one id of, or the dtype does not take a width.
     """
-    trained = RunFolder(config.run).read_config()
+    folder = RunFolder(config.run)
+    trained = folder.read_config()
     config = replace(config, data=config.data or trained.data)
     assert config.data is not None
     info = read_dataset_info(config.data)
@@ -105,7 +107,7 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     serving = Serving(dtype=config.dtype or "fp32", row_alignment=sizing.row_alignment)
     serving.check(plan)
     with joined_ranks(config.device) as ranks:
-        set_matmul(ranks.from_first(lambda: set_matmul(trained.matmul)))
+        set_matmul(ranks.from_first(lambda: set_matmul(matmul_of(trained, folder))))
         model, checkpoint = _restored(config, trained, info, plan, ranks)
         scored = _scored(config, info, plan, model, ranks)
         served = None

@@ -23,7 +23,7 @@ from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
 from service.train.finite import check_finite
 from service.train.rates import Rates
-from service.train.record import record_run
+from service.train.record import matmul_of, record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
 from service.train.task import StepOutput
@@ -47,7 +47,6 @@ def train(config: TrainConfig) -> TrainResult:
     patience = (PATIENT + 1) * config.hang_timeout or WITHOUT_WATCHDOG
     joined = joined_ranks(config.device, timeout_seconds=patience)
     with joined as ranks, StopRequest().listening() as stop:
-        set_matmul(ranks.from_first(lambda: set_matmul(config.matmul)))
         return _Training(resumed_from(config, ranks), ranks, stop).run()
 
 
@@ -58,6 +57,8 @@ class _Training:
         self.folder = RunFolder(config.output)
         config = ranks.from_first(lambda: self.folder.check(config))
         self.config, self.ranks, self.stop = config, ranks, stop
+        matmul = matmul_of(config, self.folder) if config.resume else config.matmul
+        set_matmul(ranks.from_first(lambda: set_matmul(matmul)))
         # One rank reads for all: a dataset may be exchanged between two looks at it.
         self.info = ranks.from_first(lambda: read_dataset_info(config.data))
         sizing = replace(read_sizing(config.sizing), join=config.network.join)

@@ -1,6 +1,7 @@
 """What a run writes down before its first step: configuration, plans and bytes."""
 
 import shutil
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from models.tables import SizingPlan
 from service.config import TrainConfig
 from service.distributed import Ranks
 from service.metrics import TrainMetrics
-from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
+from service.run_folder import RUN_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sharding_file import write_sharding
 from service.train.engine import Engine
 from service.train.warm_start import warm_start_facts
@@ -62,6 +63,17 @@ def record_run(
     if config.sizing.resolve() != copy.resolve():
         shutil.copyfile(config.sizing, copy)
     write_sharding(engine.placement, folder.path / SHARDING_FILE)
+
+
+def matmul_of(config: TrainConfig, folder: RunFolder) -> Literal["auto", "mkl", "onednn"]:
+    """The routine to ask for: what is configured, or instead of ``auto`` what the run has used.
+
+    Two routines round differently, and a measurement on a busy machine may favour the other one.
+    """
+    if config.matmul != "auto" or not (folder.path / RUN_FILE).is_file():
+        return config.matmul
+    used: Literal["auto", "mkl", "onednn"] = folder.read_run().get("matmul", "auto")
+    return used
 
 
 def held_bytes(engine: Engine) -> dict[str, int]:
