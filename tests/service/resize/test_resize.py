@@ -203,9 +203,10 @@ def test_sums_of_rows_that_share_one_are_kept(folder):
 
 @pytest.mark.dist
 def test_ranks_share_the_work_and_write_the_same(folder):
-    by_rows = {"sharding": ShardingConfig(types=("row_wise",)), "optimizer": "rowwise_adagrad"}
-    old = run_of(folder, "two-old", MIXED, 8, **by_rows)
-    new = replace(onto(old, "two-new", uniform(4), 8), sharding=old.sharding)
+    by_rows = ShardingConfig(types=("row_wise",))
+    cut = replace(by_rows, tables={"C4": "column_wise", "C2": "data_parallel"})
+    old = run_of(folder, "two-old", MIXED, 8, sharding=cut, optimizer="rowwise_adagrad")
+    new = replace(onto(old, "two-new", uniform(4), 8), sharding=by_rows)
     launch(store_and_resize, old, new, nproc=2, name="two")
     single = replace(new, output=folder / "one-new", sharding=ShardingConfig())
     alone(resize, single)
