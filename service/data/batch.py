@@ -84,6 +84,16 @@ class ListColumn:
         within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
         return ListColumn(lengths=lengths, values=self.values[np.repeat(starts, lengths) + within])
 
+    @staticmethod
+    def concatenate(parts: Sequence["ListColumn"]) -> "ListColumn":
+        """Put examples after each other."""
+        if len(parts) == 1:
+            return parts[0]
+        return ListColumn(
+            lengths=np.concatenate([part.lengths for part in parts]),
+            values=np.concatenate([part.values for part in parts]),
+        )
+
     def where(self, is_kept: npt.NDArray[np.bool_]) -> "ListColumn":
         """Keep some of the ids; examples stay, some with fewer ids."""
         example = np.repeat(np.arange(len(self.lengths)), self.lengths)[is_kept]
@@ -111,9 +121,18 @@ class Columns:
         """Pick examples by position."""
         return Columns(
             labels=self.labels[rows],
-            dense=self.dense[rows],
-            ids=self.ids[:, rows],
+            dense=np.take(self.dense, rows, axis=0),
+            ids=np.take(self.ids, rows, axis=1),
             lists=tuple(column.take(rows) for column in self.lists),
+        )
+
+    def between(self, first: int, last: int) -> "Columns":
+        """Neighbouring examples where they lie; columns of lists are left out."""
+        return Columns(
+            labels=self.labels[first:last],
+            dense=self.dense[first:last],
+            ids=self.ids[:, first:last],
+            lists=(),
         )
 
     @staticmethod
@@ -126,10 +145,7 @@ class Columns:
             dense=np.concatenate([part.dense for part in parts]),
             ids=np.concatenate([part.ids for part in parts], axis=1),
             lists=tuple(
-                ListColumn(
-                    lengths=np.concatenate([column.lengths for column in columns]),
-                    values=np.concatenate([column.values for column in columns]),
-                )
+                ListColumn.concatenate(columns)
                 for columns in zip(*(part.lists for part in parts), strict=True)
             ),
         )

@@ -12,9 +12,9 @@ of no more rows than that is permuted as a whole. The order matters where raw da
 MovieLens is by user (biased MF, permuted within single groups: test MSE .7202 instead of .7100), so
 splits up to `WHOLE_ROWS` are held in memory and permuted as a whole.
 
-Memory: the whole split up to `WHOLE_ROWS` rows, beyond it two pools (16 groups of 16,384 rows with
-26 fields and 13 dense columns are 40 MiB), and once more the groups of the pool that is being put
-together. A rank reads and checks every pool and takes its share of each batch from it.
+Memory: the whole split up to `WHOLE_ROWS` rows, beyond it one pool (16 groups of 16,384 rows, 26
+fields and 13 dense columns are 40 MiB) that the next ones are read into, and one row group as it is
+in the file. A rank reads and checks every pool and takes its share of each batch from it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ from models.tables import SizingPlan
 from service.data.batch import Batch, Columns, FeatureBuilder
 from service.data.dataset import DatasetInfo, FieldInfo, Split
 from service.data.lookup_weights import LookupWeights
-from service.data.row_groups import RowGroup, SplitReader
+from service.data.row_groups import SplitReader
 
 PREFETCHED_BATCHES = 4
 WHOLE_ROWS: Final = 1 << 20
@@ -150,7 +150,7 @@ class Loader:
         if not self._is_whole:
             return _in_pools(self._parts, self._seed, epoch)
         if self._whole is None:
-            self._whole = _read_all(self._parts, self._parts.groups)
+            self._whole = self._parts.read(self._parts.groups)
         return _as_a_whole(self._whole, self._seed, epoch)
 
     def _batch(self, columns: Columns, num_rows: int, share: int, weight: float) -> Batch:
@@ -198,12 +198,12 @@ class _Sequence:
 
     Args:
         sizes: Rows of every piece.
-        read: Gives a piece by its number.
+        read: Gives a piece by its number; those it has given before may then be gone.
     """
 
     def __init__(self, sizes: Sequence[int], read: Callable[[int], _Piece]) -> None:
         self._ends = np.cumsum(sizes)
-        self._piece = lru_cache(2)(read)  # a batch may end in the next one
+        self._piece = lru_cache(1)(read)
 
     def rows(self, first: int, last: int) -> Columns:
         """The rows at positions ``[first, last)``, at least one."""
@@ -219,7 +219,7 @@ class _Sequence:
 
 def _in_order(parts: SplitReader) -> _Sequence:
     def read(place: int) -> _Piece:
-        columns = parts.read(parts.groups[place])
+        columns = parts.read([parts.groups[place]])
         return _Piece(columns, np.arange(len(columns)))
 
     return _Sequence([group.num_rows for group in parts.groups], read)
@@ -230,21 +230,19 @@ def _in_pools(parts: SplitReader, seed: int, epoch: int) -> _Sequence:
     order = np.random.default_rng([seed, epoch]).permutation(len(parts.groups)).tolist()
     groups = [parts.groups[index] for index in order]
     pools = [groups[start : start + POOL_GROUPS] for start in range(0, len(groups), POOL_GROUPS)]
+    sizes = [sum(group.num_rows for group in pool) for pool in pools]
+    room = parts.empty(max(sizes))
 
     def read(place: int) -> _Piece:
-        columns = _read_all(parts, pools[place])
+        columns = parts.read(pools[place], room)
         return _Piece(
             columns, np.random.default_rng([seed, epoch, place]).permutation(len(columns))
         )
 
-    return _Sequence([sum(group.num_rows for group in pool) for pool in pools], read)
+    return _Sequence(sizes, read)
 
 
 def _as_a_whole(rows: Columns, seed: int, epoch: int) -> _Sequence:
     """All rows in an order of the epoch."""
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
     return _Sequence([len(rows)], lambda _: _Piece(rows, order))
-
-
-def _read_all(parts: SplitReader, groups: Sequence[RowGroup]) -> Columns:
-    return Columns.concatenate([parts.read(group) for group in groups])

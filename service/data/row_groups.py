@@ -1,7 +1,7 @@
 """A split as it is stored: row groups of Parquet parts, read one at a time into arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,32 +73,49 @@ class SplitReader:
                 f"{expected}; prepare the dataset again"
             )
 
-    def read(self, group: RowGroup) -> Columns:
-        """Read one row group.
+    def empty(self, num_rows: int) -> Columns:
+        """Room for rows, lists left out, to be read into again and again."""
+        return Columns(
+            labels=np.empty(num_rows, dtype=np.float32),
+            dense=np.empty((num_rows, len(self._dense)), dtype=np.float32),
+            ids=np.empty((len(self._single), num_rows), dtype=np.int32),
+            lists=(),
+        )
+
+    def read(self, groups: Sequence[RowGroup], room: Columns | None = None) -> Columns:
+        """Read row groups, one behind the other.
+
+        Args:
+            groups: At least one.
+            room: Memory to use, of as many rows or more; else it is new.
 
         Raises:
-            FileNotFoundError: If its part is gone.
-            ValueError: If it is damaged, or holds an id, a label or a number that cannot be.
+            FileNotFoundError: If a part is gone.
+            ValueError: If one is damaged, or holds an id, a label or a number that cannot be.
         """
+        num_rows = sum(group.num_rows for group in groups)
+        room = (room or self.empty(num_rows)).between(0, num_rows)
+        first, parts = 0, []
+        for group in groups:
+            parts.append(self._fill(room.between(first, first + group.num_rows), group))
+            first += group.num_rows
+        lists = zip(*(part.lists for part in parts), strict=True)
+        return replace(room, lists=tuple(ListColumn.concatenate(columns) for columns in lists))
+
+    def _fill(self, room: Columns, group: RowGroup) -> Columns:
         file = self._open(group.part)
         content = file.read(group.index)
 
         def values(name: str, dtype: Any) -> Any:
             return file.values(content, group.index, name, dtype)
 
-        dense = np.empty((group.num_rows, len(self._dense)), dtype=np.float32)
+        room.labels[:] = values(LABEL_COLUMN, np.float32)
         for index, name in enumerate(self._dense):
-            dense[:, index] = values(name, np.float32)
-        ids = np.empty((len(self._single), group.num_rows), dtype=np.int32)
+            room.dense[:, index] = values(name, np.float32)
         for index, name in enumerate(self._single):
-            ids[index] = values(name, np.int32)
+            room.ids[index] = values(name, np.int32)
         lists = file.lists(group.index, self._lists)
-        columns = Columns(
-            labels=values(LABEL_COLUMN, np.float32),
-            dense=dense,
-            ids=ids,
-            lists=tuple(_list_column(lists[name]) for name in self._lists),
-        )
+        columns = replace(room, lists=tuple(_list_column(lists[name]) for name in self._lists))
         self._check(columns, file.path, group.index)
         return columns
 

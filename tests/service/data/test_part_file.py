@@ -135,7 +135,7 @@ def test_values_that_no_training_could_use_are_refused(tmp_path, values, message
     info = read_dataset_info(tmp_path)
     reader = SplitReader(tmp_path, info, "train", single_fields=["C1"], list_fields=["C2"])
     with pytest.raises(ValueError, match=rf"part\.parquet, row group 0, {message}"):
-        reader.read(reader.groups[0])
+        reader.read(reader.groups[:1])
 
 
 def test_a_dataset_exchanged_while_it_is_read_is_never_mixed(tmp_path, monkeypatch):
@@ -144,15 +144,15 @@ def test_a_dataset_exchanged_while_it_is_read_is_never_mixed(tmp_path, monkeypat
     write_dataset(tmp_path / "new", seed=1)
     fields = {"single_fields": ["C1", "C2", "C3"], "list_fields": []}
     reader = SplitReader(tmp_path / "data", old, "train", **fields)
-    expected = SplitReader(tmp_path / "data", old, "train", **fields).read(reader.groups[-1])
-    reader.read(reader.groups[-1])
+    expected = SplitReader(tmp_path / "data", old, "train", **fields).read(reader.groups[-1:])
+    reader.read(reader.groups[-1:])
     (tmp_path / "data").rename(tmp_path / "old")
     (tmp_path / "new").rename(tmp_path / "data")
     shutil.rmtree(tmp_path / "old")
-    assert reader.read(reader.groups[-2]).ids.shape == (3, 64)  # the part that is open
-    assert np.array_equal(reader.read(reader.groups[-1]).ids, expected.ids)
+    assert reader.read(reader.groups[-2:-1]).ids.shape == (3, 64)  # the part that is open
+    assert np.array_equal(reader.read(reader.groups[-1:]).ids, expected.ids)
     with pytest.raises(ValueError, match="the dataset changed or was prepared again"):
-        reader.read(reader.groups[0])
+        reader.read(reader.groups[:1])
 
 
 def test_the_hash_of_the_content_is_that_of_the_rows(tmp_path):
