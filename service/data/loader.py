@@ -12,8 +12,8 @@ of no more rows than that is permuted as a whole. The order matters where raw da
 MovieLens is by user (biased MF, permuted within single groups: test MSE .7202 instead of .7100), so
 splits up to `WHOLE_ROWS` are held in memory and permuted as a whole.
 
-Memory: the whole split up to `WHOLE_ROWS` rows, beyond it one pool (16 groups of 16,384 rows, 26
-fields and 13 dense columns are 40 MiB) that the next ones are read into, and one row group as it is
+Memory: the whole split up to `WHOLE_ROWS` rows, beyond it one pool (8 groups of 16,384 rows, 26
+fields and 13 dense columns are 20 MiB) that the next ones are read into, and one row group as it is
 in the file. A rank reads and checks every pool and takes its share of each batch from it.
 """
 
@@ -37,7 +37,7 @@ from service.data.row_groups import SplitReader
 PREFETCHED_BATCHES = 4
 WHOLE_ROWS: Final = 1 << 20
 """Splits of no more rows are shuffled as a whole."""
-POOL_GROUPS: Final = 16
+POOL_GROUPS: Final = 8
 """Row groups of a larger split whose rows are permuted together."""
 
 

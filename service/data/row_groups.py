@@ -14,8 +14,9 @@ from service.data.batch import Columns, Ids, ListColumn
 from service.data.dataset import LABEL_COLUMN, DatasetInfo, PartInfo, Split
 from service.data.part_file import PartFile, parts_schema
 
-OPEN_PARTS = 16
-"""Parts that stay open; opening one means to parse its footer."""
+OPEN_PARTS = 256
+"""Parts that stay open, of a million rows each. Opening one means to parse its footer, whose many
+small pieces, made and freed all the time between large arrays, would make the heap grow."""
 
 
 @dataclass(frozen=True, slots=True)
