@@ -1,0 +1,48 @@
+"""Whose run is in the folder: what a job that was started again takes up, and what it clears."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.config import TrainConfig
+from service.run_folder import RunFolder
+
+
+@pytest.fixture
+def again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the second start of the job 'mine'."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+
+
+def folder_of(job: str, path: Path) -> RunFolder:
+    (path / "run.json").write_text(json.dumps({"job": job, "config": {}}))
+    return RunFolder(path)
+
+
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_job_that_is_started_again_goes_on_with_its_own_run(flags, again, tmp_path):
+    config = TrainConfig(output=tmp_path, **flags)
+    expected = replace(config, resume=True, overwrite=False)
+    assert folder_of("mine", tmp_path).check(config) == expected
+
+
+def test_before_it_has_a_run_of_its_own_it_goes_by_its_flags(again, tmp_path):
+    config = TrainConfig(output=tmp_path, overwrite=True)
+    assert folder_of("another", tmp_path).check(config) == config
+    with pytest.raises(ValueError, match="is not empty; give --resume"):
+        RunFolder(tmp_path).check(replace(config, overwrite=False))
+
+
+def test_a_first_start_does_not_go_on_unasked(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
+    with pytest.raises(ValueError, match="is not empty; give --resume"):
+        folder_of("mine", tmp_path).check(TrainConfig(output=tmp_path))
+
+
+def test_a_file_that_was_being_written_does_not_put_a_folder_in_use(again, tmp_path):
+    (tmp_path / ".run.json.draft").touch()
+    config = TrainConfig(output=tmp_path)
+    assert RunFolder(tmp_path).check(config) == config
