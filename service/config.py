@@ -143,6 +143,10 @@ class TrainConfig:
     checkpoint_every: int = 1000
     """Steps between checkpoints; there is one after each validation as well. 0 for none between."""
 
+    checkpoint_async: bool = True
+    """Write checkpoints beside the training, from a copy of tables and optimizer in host memory;
+    if not, training waits and nothing is copied."""
+
     keep_checkpoints: int = 2
     """Checkpoints kept besides the best one."""
 

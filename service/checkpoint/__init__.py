@@ -1,6 +1,7 @@
 """Checkpoints: what is stored, how it is written, and how it is read by other ranks."""
 
-from service.checkpoint.folder import Checkpoints, best_checkpoint, last_checkpoint
+from service.checkpoint.choice import best_checkpoint, examined, last_checkpoint
+from service.checkpoint.folder import Checkpoints
 from service.checkpoint.progress import Progress, read_progress
 from service.checkpoint.stored import StoredTensors
 
@@ -9,6 +10,7 @@ __all__ = [
     "Progress",
     "StoredTensors",
     "best_checkpoint",
+    "examined",
     "last_checkpoint",
     "read_progress",
 ]

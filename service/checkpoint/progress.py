@@ -34,6 +34,8 @@ class Progress:
     """Learning rates now over those of the configuration."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """State of the learning rate's scheduler."""
+    world_size: int = 0
+    """Ranks that wrote the checkpoint."""
 
 
 def write_progress(progress: Progress, checkpoint: Path) -> None:

@@ -48,7 +48,7 @@ class StoredTensors:
             offsets[0], sizes[0] = rows.start, rows.stop - rows.start
         wanted = ChunkStorageMetadata(offsets=torch.Size(offsets), sizes=torch.Size(sizes))
         items = create_read_items_for_chunk_list(name, self._stored(name), [wanted])
-        target = torch.empty(sizes)
+        target = torch.empty(sizes, dtype=self._stored(name).properties.dtype)
         self._reader.read_data(LoadPlan(items), _IntoOne(target)).wait()
         return cast(Values, target.numpy())
 

@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from service.bench.checkpoint_options import CheckpointConfig
 from service.bench.harness import Report, Run, Spread
 from service.bench.ingest import IngestConfig
 from service.bench.options import (
@@ -36,6 +37,7 @@ Benchmark = (
     | Annotated[LoaderConfig, tyro.conf.subcommand("loader")]
     | Annotated[LookupConfig, tyro.conf.subcommand("lookup")]
     | Annotated[PlansConfig, tyro.conf.subcommand("plans")]
+    | Annotated[CheckpointConfig, tyro.conf.subcommand("checkpoint")]
     | Annotated[IngestConfig, tyro.conf.subcommand("ingest")]
     | Annotated[RaceOfPeersConfig, tyro.conf.subcommand("race")]
     | Annotated[ScaleConfig, tyro.conf.subcommand("scale")]
@@ -47,6 +49,7 @@ MODULES: Final[Mapping[type, str]] = MappingProxyType(
         LoaderConfig: "service.bench.loader",
         LookupConfig: "service.bench.lookup",
         PlansConfig: "service.bench.plans",
+        CheckpointConfig: "service.bench.checkpoint",
         IngestConfig: "service.bench.ingest",
         RaceOfPeersConfig: "service.bench.race",
         ScaleConfig: "service.bench.scale",
@@ -72,6 +75,7 @@ UNITS: Final[Mapping[str, Callable[[float], str]]] = MappingProxyType(
             ),
             lambda value: f"{value / 1024:,.0f} KiB",
         ),
+        "bytes_per_second": lambda value: f"{value / 1e6:,.0f} MB/s",
         "sum_of_widths": lambda value: f"{value:,.0f}",
         "hbm_bytes": lambda value: f"{value / 2**20:,.0f} MiB",
         "step_ms": lambda value: f"{value:,.1f}",

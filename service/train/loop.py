@@ -1,6 +1,5 @@
 """The training loop: the same for every model, plan and number of ranks."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from signal import Signals
@@ -16,12 +15,13 @@ from service.data.dataset import Split, read_dataset_info
 from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
 from service.resize.resume import resumed_from
-from service.run_folder import RESULT_FILE, RunFolder
+from service.run_folder import RESULT_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
 from service.train.finite import check_finite
+from service.train.position import check_order, order_of
 from service.train.rates import Rates
 from service.train.record import matmul_of, record_run
 from service.train.report import Reporter
@@ -70,7 +70,13 @@ class _Training:
         self.pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             self.model, self.optimizer, ranks.device
         )
-        self.checkpoints = Checkpoints(self.folder.checkpoints, ranks, keep=config.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            self.folder.checkpoints,
+            ranks,
+            keep=config.keep_checkpoints,
+            copies=[self.folder.path / name for name in (SIZING_FILE, SHARDING_FILE)],
+        )
+        self.warnings: list[str] = []
         self.progress = self._resume()
         self._saved_step = self.progress.step
         self.train_loader = self._loader("train", seed=config.seed if config.shuffle else None)
@@ -79,6 +85,7 @@ class _Training:
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
         self.watchdog = Watchdog(ranks, config.output, seconds=config.hang_timeout)
         self.reporter = Reporter(config, self.folder, ranks, total_steps=total_steps)
+        self.checkpoints.listener = self.reporter
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
         ranks.from_first(lambda: self.folder.make_ready(config, **last))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
@@ -86,7 +93,7 @@ class _Training:
     def run(self) -> TrainResult:
         """Train until the epochs are done, nothing improves, or somebody says stop."""
         self.model.train()
-        with self.reporter, self.watchdog:
+        with self.reporter, self.watchdog, self.checkpoints:
             try:
                 self._train()
                 return self._finish()
@@ -104,6 +111,7 @@ class _Training:
         except Stopped:
             if self.progress.step > self._saved_step:
                 self._save()
+            self._wait_for_checkpoint()
             raise
 
     def _train_epoch(self) -> None:
@@ -196,8 +204,10 @@ class _Training:
 
     def _finish(self) -> TrainResult:
         """Score the best checkpoint on the test split."""
+        self._wait_for_checkpoint()
         best = self.checkpoints.best()
         assert best is not None  # the last validation has saved one
+        self._note_damage()
         loaded = self.checkpoints.load(self.model, None, best)
         split: Split = next(s for s in ("test", "validation", "train") if self._has_rows(s))
         scores = self._evaluate(split)
@@ -221,37 +231,33 @@ class _Training:
         self.reporter.flush(self.progress)
         self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
-        started = time.perf_counter()
-        try:
-            path = self.checkpoints.save(self.model, self.optimizer, self.progress)
-        except OSError:
-            self.reporter.metrics.checkpoint_failures.inc()
-            raise
+        # One that fails is reported and the next one tried; the end asks how the last one went.
+        self.checkpoints.begin(
+            self.model, self.optimizer, self.progress, beside=self.config.checkpoint_async
+        )
         self._saved_step = self.progress.step
-        self.reporter.checkpoint_saved(path.name, time.perf_counter() - started)
+
+    def _wait_for_checkpoint(self) -> None:
+        self.watchdog.beat("waiting for a checkpoint", self.progress.step, patience=PATIENT)
+        self.checkpoints.finish()
+
+    def _note_damage(self) -> None:
+        """Keep for the result which checkpoints were passed over, and why."""
+        problems = self.checkpoints.problems.items()
+        self.warnings += [f"checkpoint {name} is damaged: {reason}" for name, reason in problems]
 
     def _resume(self) -> Progress:
         """Load the newest checkpoint where one is wanted and there."""
-        order = {
-            "seed": self.config.seed,
-            "shuffle": self.config.shuffle,
-            "global_batch_size": self.config.batch_size * self.ranks.world_size,
-            "data_sha256": self.info.content_sha256,
-        }
+        order = order_of(self.config, self.info, world_size=self.ranks.world_size)
         path = self.checkpoints.last() if self.config.resume else None
         if path is None:
             if self.config.warm_start is not None:
                 warm_start(self.model, self.config, self.info, self.plan, self.ranks)
             return Progress(order=order)
+        self._note_damage()
+        self.checkpoints.set_aside()
         progress = self.checkpoints.load(self.model, self.optimizer, path)
-        changed = [name for name, value in order.items() if progress.order.get(name) != value]
-        if changed and progress.batch:
-            name = changed[0]
-            raise ValueError(
-                f"{path} is at batch {progress.batch} of an epoch with "
-                f"{name}={progress.order.get(name)}, this job has {order[name]}, which puts the "
-                f"examples in another order; resume with the same, or at an epoch's end"
-            )
+        check_order(progress, order, path)
         progress.order = order
         return progress
 
@@ -286,6 +292,7 @@ class _Training:
             examples_per_second=self.reporter.examples_per_second,
             stopped_by=stopped_by,
             rank=self.ranks.rank,
+            warnings=tuple(self.warnings),
         )
 
 

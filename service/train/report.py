@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -160,11 +161,19 @@ class Reporter:
             text = "  ".join(f"{name} {value:.6g}" for name, value in asdict(scores).items())
             logger.info("%s at step %d: %s", split, step, text)
 
-    def checkpoint_saved(self, path: object, seconds: float) -> None:
-        """Note a checkpoint."""
+    def checkpoint_saved(self, path: Path, seconds: float, waited: float) -> None:
+        """Note a checkpoint; also called beside the training."""
         self.metrics.checkpoint_saved()
         if self._ranks.is_first:
-            logger.info("checkpoint %s (%.1f s)", path, seconds)
+            logger.info(
+                "checkpoint %s (%.1f s, %.1f s of them training waited)", path.name, seconds, waited
+            )
+
+    def checkpoint_failed(self, error: OSError) -> None:
+        """Note a checkpoint that could not be written; also called beside the training."""
+        self.metrics.checkpoint_failures.inc()
+        if self._ranks.is_first:
+            logger.error("%s", error)
 
     def _say(self, progress: Progress, loss: float, window: "_Window", waited: float) -> None:
         if not self._ranks.is_first:

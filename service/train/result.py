@@ -22,3 +22,5 @@ class TrainResult:
     """Signal that ended the run early; it can be resumed."""
     rank: int = 0
     """The rank that says so."""
+    warnings: tuple[str, ...] = ()
+    """What somebody should look at: damaged checkpoints."""

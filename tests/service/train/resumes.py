@@ -79,7 +79,7 @@ def folder_of(config: TrainConfig, shape: Shape, then: Shape | None = None) -> P
     return config.output / (shape.name if then is None else f"{shape.name}--{then.name}")
 
 
-class _Run:
+class Run:
     """A training of a shape that stands before its next step."""
 
     def __init__(self, config: TrainConfig, shape: Shape, ranks: Ranks, *, done: int) -> None:
@@ -124,7 +124,7 @@ class _Run:
 
 
 def _train_and_save(config: TrainConfig, shape: Shape, ranks: Ranks) -> Outcome:
-    run = _Run(config, shape, ranks, done=0)
+    run = Run(config, shape, ranks, done=0)
     run.steps(STEPS)
     checkpoints = Checkpoints(folder_of(config, shape), ranks)
     checkpoints.save(run.engine.model, run.engine.optimizer, Progress(step=STEPS))
@@ -132,7 +132,7 @@ def _train_and_save(config: TrainConfig, shape: Shape, ranks: Ranks) -> Outcome:
 
 
 def _resume(config: TrainConfig, before: Shape, after: Shape, ranks: Ranks) -> Outcome:
-    run = _Run(config, after, ranks, done=STEPS)
+    run = Run(config, after, ranks, done=STEPS)
     model, optimizer = run.engine.model, run.engine.optimizer
     checkpoints = Checkpoints(folder_of(config, before), ranks)
     path = checkpoints.last()
