@@ -16,6 +16,7 @@ from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
 from service.first_fault import first_fault
 from service.presets import PRESETS
+from service.run_folder import CHECKPOINTS
 from service.sizing import read_sizing
 from service.stop import Stopped
 
@@ -116,9 +117,10 @@ def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
 
 def _stopped(number: signal.Signals, config: TrainConfig) -> int:
     """Say how to go on; the exit code is the shell's for this signal."""
-    sys.stderr.write(
-        f"stopped by {number.name}; the checkpoint is in {config.output}, go on with --resume\n"
-    )
+    how = f"the checkpoint is in {config.output}, go on with --resume"
+    if not any((config.output / CHECKPOINTS).glob("step-*")):
+        how = "there is no checkpoint yet, start it again"
+    sys.stderr.write(f"stopped by {number.name}; {how}\n")
     return 128 + number
 
 
