@@ -10,12 +10,14 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from typing import Final, NoReturn, TypeVar
+from multiprocessing.connection import Connection, wait
+from types import FrameType, TracebackType
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -37,6 +39,8 @@ PASSING: Final[tuple[type[Exception], ...]] = (
 """Errors that another start may spare us: those of torch's collectives are among them."""
 EXIT_SIGNALLED: Final = 128
 """Exit code of a process that a signal ended, less the signal: the shell's way."""
+FAREWELL_SECONDS: Final = 5.0
+"""What the agent gets to see ranks off that have finished."""
 MAX_MESSAGE_BYTES: Final = 1 << 15
 """What a pipe takes while nobody reads it is twice this."""
 
@@ -69,16 +73,20 @@ def supervise(entry: Callable[[], Result], *, nproc: int, name: str, max_restart
         for restart in range(max_restarts + 1):
             pipes = [multiprocessing.Pipe(duplex=False) for _ in range(nproc)]
             senders = [sender for _, sender in pipes]
+            failures: dict[int, Failure] = {}
             try:
-                start = elastic_launch(job, _run_rank)
-                results: dict[int, Result] = start(senders, restart, entry)
+                with _Results(pipes) as results:
+                    elastic_launch(job, _run_rank)(senders, restart, entry)
             except ChildFailedError as error:
-                failures = _received(pipes)
+                failures = {
+                    rank: said for rank, said in results.said.items() if isinstance(said, Failure)
+                }
                 lost = _judge(failures, nproc, *error.get_first_failure())
             except SignalException as error:  # of those that the agent listens to
                 raise Stopped(error.sigval) from None
-            else:
-                return results[0]
+            if len(results.said) == nproc and not failures:
+                first: Result = results.said[0]
+                return first
             if stop.signal:
                 raise Stopped(stop.signal)
             if restart < max_restarts:
@@ -112,6 +120,7 @@ def _config(job: str, nproc: int) -> LaunchConfig:
         start_method="forkserver",
         max_restarts=0,
         monitor_interval=0.2,
+        shutdown_timeout=int(FAREWELL_SECONDS),
         signals_to_handle="SIGHUP,SIGQUIT",  # the others are ours: see StopRequest
         logs_specs=DefaultLogsSpecs(log_dir=os.devnull),  # else it leaves folders behind
     )
@@ -126,18 +135,64 @@ def _pass_on(number: signal.Signals) -> None:
         raise Stopped(number)
 
 
-def _received(pipes: Sequence[tuple[Connection, Connection]]) -> dict[int, Failure]:
-    """What ranks raised, by rank; those that were killed say nothing."""
-    failures = {}
-    for rank, (receiver, sender) in enumerate(pipes):
-        sender.close()  # or half a message would be waited for
-        try:
-            failures[rank] = receiver.recv()
-        except (EOFError, OSError):
-            continue
-        finally:
-            receiver.close()
-    return failures
+class _AllDone(Exception):  # noqa: N818 - nothing went wrong
+    """Every rank has said what came out."""
+
+
+class _Results:
+    """What the ranks say came out, and an end to the agent's wait once all have.
+
+    The agent tells ranks that have finished to go, and waits for every one of them to take note:
+    for ever, if one is killed just then. So it is interrupted.
+
+    Args:
+        pipes: One from every rank, receiver first.
+    """
+
+    def __init__(self, pipes: Sequence[tuple[Connection, Connection]]) -> None:
+        self.said: dict[int, Any] = {}
+        self._pipes = pipes
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._previous = signal.signal(signal.SIGUSR2, self._interrupt)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._is_over.set()
+        for _, sender in self._pipes:
+            sender.close()  # or half a message would be waited for
+        self._thread.join()
+        signal.signal(signal.SIGUSR2, self._previous)
+        return kind is _AllDone
+
+    def _listen(self) -> None:
+        waiting = {receiver: rank for rank, (receiver, _) in enumerate(self._pipes)}
+        while waiting:
+            for receiver in wait(list(waiting)):
+                assert isinstance(receiver, Connection)
+                rank = waiting.pop(receiver)
+                try:
+                    self.said[rank] = pickle.loads(receiver.recv_bytes())
+                except (EOFError, OSError):
+                    continue  # killed: it says nothing
+                finally:
+                    receiver.close()
+        failed = any(isinstance(said, Failure) for said in self.said.values())
+        is_complete = len(self.said) == len(self._pipes) and not failed
+        if is_complete and not self._is_over.wait(FAREWELL_SECONDS):
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._is_over.is_set():
+            raise _AllDone
 
 
 def _judge(failures: dict[int, Failure], nproc: int, first: int, failed: ProcessFailure) -> str:
@@ -169,8 +224,8 @@ def _judge(failures: dict[int, Failure], nproc: int, first: int, failed: Process
 def _run_rank(
     senders: Sequence[Connection],
     restart: int,
-    entry: Callable[[], Result],
-) -> Result:
+    entry: Callable[[], object],
+) -> None:
     """What a started process does; it ends without torch's wrapper, which would leave files."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the training listens
     die_with_parent()
@@ -185,7 +240,7 @@ def _run_rank(
     if stopped_by := getattr(result, "stopped_by", None):
         # The agent no longer waits for a result.
         _end(EXIT_SIGNALLED + signal.Signals[stopped_by])
-    return result
+    senders[int(os.environ["LOCAL_RANK"])].send_bytes(pickle.dumps(result))
 
 
 def _message(error: Exception) -> bytes:

@@ -118,3 +118,18 @@ def test_ranks_end_when_their_launcher_is_killed(tmp_path):
     while any(Path(f"/proc/{path.name}").exists() for path in tmp_path.iterdir()):
         assert time.monotonic() < deadline, "a rank has outlived its launcher"
         time.sleep(0.05)
+
+
+def stop_at_the_end() -> int:
+    """Finish, and have one rank no longer answer the agent that sees it off."""
+    with joined_ranks("cpu") as ranks:
+        rank = ranks.rank
+    if rank == 1:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+    else:
+        time.sleep(2)
+    return rank
+
+
+def test_a_rank_that_is_lost_after_it_has_finished_does_not_hang_the_job():
+    assert start(stop_at_the_end) == 0
