@@ -1,19 +1,23 @@
 """Small prepared datasets, written without ``prepare``, for tests of what comes after it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from models.tables import FieldStats
 from service.data.dataset import (
     DatasetInfo,
     DenseStats,
     FieldInfo,
+    PartInfo,
     Provenance,
     Split,
     SplitInfo,
+    read_dataset_info,
     write_dataset_info,
 )
 from service.data.part_file import PartFileWriter, parts_schema
@@ -42,10 +46,10 @@ def write_dataset(
         half = num_rows // 2 // row_group * row_group or num_rows
         parts = []
         for part, start in enumerate(range(0, num_rows, half or 1)):
-            writer = PartFileWriter(folder, f"{split}/part-{part:05d}.parquet", table.schema)
-            for first in range(start, min(start + half, num_rows), row_group):
-                writer.write(table.slice(first, min(row_group, start + half - first)))
-            parts.append(writer.close())
+            rows_of_part = table.slice(start, min(half, num_rows - start))
+            parts.append(
+                _write(folder, f"{split}/part-{part:05d}.parquet", rows_of_part, row_group)
+            )
         splits[split] = SplitInfo(num_rows=num_rows, label_mean=label_mean, parts=tuple(parts))
     info = DatasetInfo(
         source="synthetic",
@@ -73,6 +77,28 @@ def write_dataset(
     )
     write_dataset_info(info, folder)
     return info
+
+
+def rewrite(
+    folder: Path, change: Callable[[pa.Table], pa.Table], *splits: Split, row_group: int = 64
+) -> None:
+    """Change the parts of some splits, or of all, and what ``dataset.json`` says of them."""
+    info = read_dataset_info(folder)
+    changed = dict(info.splits)
+    for split in splits or tuple(changed):
+        parts = (
+            _write(folder, part.path, change(pq.read_table(folder / part.path)), row_group)
+            for part in changed[split].parts
+        )
+        changed[split] = replace(changed[split], parts=tuple(parts))
+    write_dataset_info(replace(info, splits=changed), folder)
+
+
+def _write(folder: Path, path: str, table: pa.Table, row_group: int) -> PartInfo:
+    writer = PartFileWriter(folder, path, table.schema)
+    for first in range(0, len(table), row_group):
+        writer.write(table.slice(first, row_group))
+    return writer.close()
 
 
 def _table(rng, num_rows, names, num_embeddings, effects, list_fields, num_dense, rating):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,14 @@ from models.networks import FMNetwork, Network
 from models.tables import Block, SizingPlan
 from service.checkpoint import Checkpoints, best_checkpoint
 from service.config import OptimizerConfig, TrainConfig
-from service.data.dataset import PartInfo, read_dataset_info, write_dataset_info
+from service.data.dataset import read_dataset_info
 from service.data.loader import Loader
-from service.data.part_file import PartFileWriter
 from service.distributed import joined_ranks, launch
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.train.engine import build_engine
 from service.train.loop import train
 from service.train.warm_start import warm_start
-from tests.datasets import write_dataset
+from tests.datasets import rewrite, write_dataset
 
 ROWS = {"C1": 40, "C2": 7, "C3": 300, "C4": 50}
 Sizes = dict[str, list[tuple[int, int, int]]]
@@ -37,7 +37,7 @@ def uniform(dim: int) -> Sizes:
 
 def make_data(folder: Path, *, rating: bool = False) -> Path:
     """A dataset with a list field, and the lookups of its ids."""
-    info = write_dataset(
+    write_dataset(
         folder,
         num_embeddings=list(ROWS.values()),
         list_fields=("C4",),
@@ -53,17 +53,12 @@ def make_data(folder: Path, *, rating: bool = False) -> Path:
         table = pa.table({"count": counts[order]})
         pq.write_table(table, folder / "vocab" / f"{name}.parquet")
         ranks[name] = np.argsort(order).astype(np.int32)
-    splits = {
-        split: replace(part, parts=tuple(_ranked(folder, p, ranks) for p in part.parts))
-        for split, part in info.splits.items()
-    }
-    write_dataset_info(replace(info, splits=splits), folder)
+    rewrite(folder, partial(_ranked, ranks=ranks))
     return folder
 
 
-def _ranked(folder: Path, part: PartInfo, ranks: Mapping[str, npt.NDArray[np.int32]]) -> PartInfo:
+def _ranked(table: pa.Table, ranks: Mapping[str, npt.NDArray[np.int32]]) -> pa.Table:
     """Give the ids of a part their ranks by frequency, as ``prepare`` does."""
-    table = pq.read_table(folder / part.path)
     for name, rank in ranks.items():
         column = table[name].combine_chunks()
         ids = pa.array(rank[_flat(column)])
@@ -71,10 +66,7 @@ def _ranked(folder: Path, part: PartInfo, ranks: Mapping[str, npt.NDArray[np.int
             ids = pa.ListArray.from_arrays(column.offsets, ids, type=column.type)
         place = table.column_names.index(name)
         table = table.set_column(place, table.schema.field(place), ids)
-    writer = PartFileWriter(folder, part.path, table.schema)
-    for first in range(0, len(table), 64):
-        writer.write(table.slice(first, 64))
-    return writer.close()
+    return table
 
 
 def _flat(column):

@@ -37,7 +37,7 @@ def test_measured_traffic_grows_with_the_widths(data: Path) -> None:
     )
     report = plans.run(config)
     narrow, wide = (
-        report.spread(file.stem, "traffic_bytes_per_step").median  # type: ignore[union-attr]
+        report.spread(f"fp32, 2 ranks/{file.stem}", "traffic_bytes_per_step").median  # type: ignore[union-attr]
         for file in files
     )
     # Half of the vectors cross from each of two ranks, forward, and their gradients come back;

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from models.networks import DeepFMNetwork, DLRMNetwork, MFNetwork
@@ -18,7 +17,7 @@ from service.sharding_file import read_sharding
 from service.sizing import read_sizing, write_sizing
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
-from tests.datasets import write_dataset
+from tests.datasets import rewrite, write_dataset
 from tests.service.train.runs import make_run, sharded
 
 
@@ -214,10 +213,11 @@ def test_predictions_do_not_depend_on_the_mean_label_of_the_data_evaluated(tmp_p
 
 def test_validation_labels_of_one_kind_are_judged_by_log_loss(tmp_path):
     config = make_run(tmp_path, epochs=2)
-    for part in (config.data / "validation").glob("*"):
-        table = pq.read_table(part)
-        ones = pa.array(np.ones(len(table), np.float32))
-        pq.write_table(table.set_column(0, "label", ones), part, use_dictionary=False)
+
+    def all_clicked(rows: pa.Table) -> pa.Table:
+        return rows.set_column(0, rows.schema.field(0), pa.array(np.ones(len(rows), np.float32)))
+
+    rewrite(config.data, all_clicked, "validation")
     result = launch(train, config, nproc=1, name="ones")
     assert result.best_step > 0
     assert [line["auc"] for line in lines_of(config, "validation")] == [None, None]
