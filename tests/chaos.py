@@ -182,8 +182,8 @@ def _contents(checkpoint: Path) -> dict[str, Any]:
     tensors: dict[str, Any] = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in stored.items()
-        # Python's own generator is seeded by the system, and nothing in a training draws from it.
-        if isinstance(entry, TensorStorageMetadata) and not name.endswith(".python")
+        # These generators are seeded by the system, and nothing in a training draws from them.
+        if isinstance(entry, TensorStorageMetadata) and not name.endswith((".python", ".numpy"))
     }
     dcp.load(tensors, storage_reader=reader, no_dist=True)
     return {name: tensor.tolist() for name, tensor in tensors.items()} | {
