@@ -92,7 +92,10 @@ class Chaos:
         else:
             times = 2 if draw.random() < 0.15 else 1
             strikes, faults = _strike_ranks(config, path, strike, times)
-        return strikes, faults + _differences(expected, found_in(config.output))
+        try:
+            return strikes, faults + _differences(expected, found_in(config.output))
+        except (OSError, dcp.api.CheckpointException) as error:
+            return strikes, [*faults, f"a file is missing or broken: {error!r}"]
 
     def _sized(self, nproc: int, output: Path) -> TrainConfig:
         return replace(self._config, nproc=nproc, batch_size=GLOBAL_BATCH // nproc, output=output)

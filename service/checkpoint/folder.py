@@ -41,7 +41,7 @@ from service.checkpoint.random_state import set_random_state, stored_random_stat
 from service.checkpoint.recut import recut_sums
 from service.checkpoint.staging import staged
 from service.checkpoint.state import state_to_load, state_to_save
-from service.checkpoint.write import write_checkpoint
+from service.checkpoint.write import remove_leftovers, write_checkpoint
 from service.distributed import Ranks
 
 logger = logging.getLogger(__name__)
@@ -272,6 +272,8 @@ class Checkpoints:
             raise crash
 
     def __enter__(self) -> Self:
+        if self._ranks.is_first:
+            remove_leftovers(self._folder)
         return self
 
     def __exit__(

@@ -110,9 +110,24 @@ def _publish(unfinished: Path, final: Path, *, best: int, keep: int) -> None:
         final.rename(final.with_name(final.name + REPLACED))
     unfinished.rename(final)
     sync_folder(final.parent)
-    for path in final.parent.glob(f"{PREFIX}*"):
-        if path.suffix in (REPLACED, UNFINISHED):  # of ours, or of a run that was killed
-            shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(final.parent)
     for path in finished(final.parent)[:-keep]:
         if path.name != name_of(best):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a run that was killed has not finished writing, replacing or removing."""
+    for path in folder.glob(f"{PREFIX}*"):
+        is_replaced = path.suffix == REPLACED and path.with_suffix("").exists()
+        if is_replaced or path.suffix == UNFINISHED:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Take the name away first: killed in between, half a checkpoint would look like a whole."""
+    unnamed = path.with_suffix(UNFINISHED)
+    if path != unnamed:
+        shutil.rmtree(unnamed, ignore_errors=True)
+        path.rename(unnamed)
+    shutil.rmtree(unnamed, ignore_errors=True)
