@@ -48,7 +48,7 @@ def write_dataset(
         for part, start in enumerate(range(0, num_rows, half or 1)):
             rows_of_part = table.slice(start, min(half, num_rows - start))
             parts.append(
-                _write(folder, f"{split}/part-{part:05d}.parquet", rows_of_part, row_group)
+                write_part(folder, f"{split}/part-{part:05d}.parquet", rows_of_part, row_group)
             )
         splits[split] = SplitInfo(num_rows=num_rows, label_mean=label_mean, parts=tuple(parts))
     info = DatasetInfo(
@@ -87,14 +87,15 @@ def rewrite(
     changed = dict(info.splits)
     for split in splits or tuple(changed):
         parts = (
-            _write(folder, part.path, change(pq.read_table(folder / part.path)), row_group)
+            write_part(folder, part.path, change(pq.read_table(folder / part.path)), row_group)
             for part in changed[split].parts
         )
         changed[split] = replace(changed[split], parts=tuple(parts))
     write_dataset_info(replace(info, splits=changed), folder)
 
 
-def _write(folder: Path, path: str, table: pa.Table, row_group: int) -> PartInfo:
+def write_part(folder: Path, path: str, table: pa.Table, row_group: int) -> PartInfo:
+    """Write one part with its checksums."""
     writer = PartFileWriter(folder, path, table.schema)
     for first in range(0, len(table), row_group):
         writer.write(table.slice(first, row_group))

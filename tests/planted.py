@@ -34,10 +34,12 @@ from service.data.dataset import (
     write_dataset_info,
 )
 from service.data.lookups import lookups_per_id
+from service.data.part_file import parts_schema
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.loop import train
 from service.warm_up import WarmUp
+from tests.datasets import write_part
 
 RANKS: Final = {"C1": 8, "C2": 8, "C3": 4, "C4": 4, "C5": 2, "C6": 2, "C7": 1, "C8": 1} | {
     "C9": 0,
@@ -91,17 +93,10 @@ def _write(
     start = 0
     for split, num_rows in sizes.items():
         part = {name: column[start : start + num_rows] for name, column in columns.items()}
-        path = f"{split}/part-00000.parquet"
-        (folder / split).mkdir(parents=True)
-        pq.write_table(
-            pa.table({"label": part.pop("label"), **part}),
-            folder / path,
-            row_group_size=8192,
-            compression="none",
-            use_dictionary=False,
-        )
+        table = pa.table(part, schema=parts_schema([], dict.fromkeys(RANKS, False)))
+        written = write_part(folder, f"{split}/part-00000.parquet", table, 8192)
         mean = float(columns["label"][start : start + num_rows].mean())
-        splits[split] = SplitInfo(num_rows=num_rows, label_mean=mean, parts=(path,))
+        splits[split] = SplitInfo(num_rows=num_rows, label_mean=mean, parts=(written,))
         start += num_rows
     _write_info(folder, columns, splits)
 

@@ -4,6 +4,9 @@ import pytest
 
 from tests.chaos import Chaos
 
+# Checkpoints are compared by this process, which is no rank; torch remarks on that.
+pytestmark = pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Chaos:

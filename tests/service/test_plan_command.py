@@ -175,7 +175,7 @@ def test_clusters_are_read_from_files(tmp_path: Path, name: str, text: str) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("num_rank = 3", "num_rank: Unexpected"),
+        ("num_rank = 3", "num_rank: there is no such key"),
         ("num_ranks = 0", "num_ranks=0, expected at least 1"),
         ("num_ranks", "is not TOML"),
     ],
