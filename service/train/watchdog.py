@@ -94,6 +94,7 @@ class Watchdog:
         if self._seconds:
             self._file = (self._folder / STACKS.format(self._ranks.rank)).open("w")
             faulthandler.register(signal.SIGUSR1, file=self._file, all_threads=True)
+            self._tell()  # before anything can hang: who has never spoken cannot be woken
             self._thread.start()
         return self
 
