@@ -29,7 +29,7 @@ from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
 )
 
 from service.allocator import keep_freed_memory
-from service.bench.harness import Contender, OnRun, Report, Run, silent
+from service.bench.harness import OnRun, Report, Run, Subject, silent
 from service.bench.links import measure_links
 from service.bench.machine import Load, describe_machine, wait_until_quiet
 from service.bench.options import LookupConfig
@@ -211,9 +211,7 @@ def _report(
             "write_cluster": config.write_cluster and config.write_cluster.name,
             "cluster": asdict(cluster),
         },
-        contenders=[
-            Contender(name=group.name, about=group.about, run=_not_raced) for group in groups
-        ],
+        contenders=[Subject(name=group.name, about=group.about) for group in groups],
         runs=[
             Run(
                 contender=group.name,
@@ -225,10 +223,6 @@ def _report(
             for group in groups
         ],
     )
-
-
-def _not_raced(_repetition: int) -> dict[str, float]:
-    raise NotImplementedError("groups are measured together, a repetition in one process")
 
 
 def _this_machine(config: LookupConfig) -> Cluster:

@@ -23,16 +23,22 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contender:
-    """One way to do the work that is raced."""
+class Subject:
+    """What figures are of."""
 
     name: str
     about: str
     """What it is, in a few words, for the reader of the table."""
-    run: Callable[[int], Figures]
-    """Does the work for a repetition, numbered from 0; must be picklable."""
     is_bound: bool = False
     """Whether it is a limit to compare with: it does less than the whole work."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender(Subject):
+    """One way to do the work that is raced."""
+
+    run: Callable[[int], Figures]
+    """Does the work for a repetition, numbered from 0; must be picklable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +90,7 @@ class Report:
     headline: str
     """The figure that the contenders are compared by."""
     options: Mapping[str, Any]
-    contenders: Sequence[Contender]
+    contenders: Sequence[Subject]
     runs: Sequence[Run]
     machine: Mapping[str, Any] = field(default_factory=describe_machine)
 

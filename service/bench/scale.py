@@ -12,7 +12,7 @@ from typing import Final
 
 from models.sizing import PopularityRule, Uniform, plan_bytes
 from models.tables import FLOAT_BYTES, FieldStats, PlanError, SizingPlan
-from service.bench.harness import Contender, Figures, OnRun, Report, Run, silent
+from service.bench.harness import Figures, OnRun, Report, Run, Subject, silent
 from service.bench.options import ScaleConfig
 from service.bench.scale_plot import draw
 from service.sharding_file import find_cluster
@@ -50,14 +50,13 @@ def run(config: ScaleConfig, on_run: OnRun = silent) -> Report:
         ValueError: If the cluster is unknown, or the ranks do not fill its hosts.
     """
     runs: list[Run] = []
-    contenders: list[Contender] = []
+    contenders: list[Subject] = []
     for num_ranks in config.ranks:
         for name, plan in _plans(config).items():
             cluster = _cluster(config, num_ranks)
-            contender = Contender(
+            contender = Subject(
                 name=f"{num_ranks:,} rank{'s' * (num_ranks > 1)}/{name}",
                 about=f"{plan_bytes(plan).training_bytes / 2**30:,.1f} GiB in training",
-                run=_not_raced,
             )
             contenders.append(contender)
             try:
@@ -145,10 +144,6 @@ def price(plan: SizingPlan, cluster: Cluster, config: ScaleConfig) -> Figures:
         "rank_sent_bytes": max(rank.sent_bytes_per_step for rank in found.ranks),
         "row_wise_tables": sum(table.sharding_type == "row_wise" for table in found.tables),
     }
-
-
-def _not_raced(_repetition: int) -> Figures:
-    raise NotImplementedError("nothing is run: plans are priced")
 
 
 def _draw(config: ScaleConfig, runs: Sequence[Run], cluster: Cluster) -> None:
