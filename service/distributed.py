@@ -30,6 +30,9 @@ class Ranks:
     device: torch.device
     control: dist.ProcessGroup
     """Group for small messages between hosts' memories, also where tensors travel by NCCL."""
+    beside: dist.ProcessGroup
+    """Another one, for what a thread says beside the training: on one group, two threads would
+    answer each other."""
 
     @property
     def is_first(self) -> bool:
@@ -96,6 +99,7 @@ def joined_ranks(device: str = "auto", *, timeout_seconds: float = 600) -> Itera
     has_joined = dist.is_initialized()
     if not has_joined:
         _join(place, timeout)
+    control, beside = (dist.new_group(backend="gloo", timeout=timeout) for _ in range(2))
     try:
         yield Ranks(
             rank=dist.get_rank(),
@@ -103,11 +107,14 @@ def joined_ranks(device: str = "auto", *, timeout_seconds: float = 600) -> Itera
             world_size=dist.get_world_size(),
             local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
             device=place,
-            control=dist.new_group(backend="gloo", timeout=timeout),
+            control=control,
+            beside=beside,
         )
     finally:
-        if not has_joined:
-            dist.destroy_process_group()
+        # Each has threads and connections: ranks that live through many trainings would collect
+        # them. Without a group, all are meant.
+        for group in (control, beside) if has_joined else (None,):
+            dist.destroy_process_group(group)
 
 
 def _join(place: torch.device, timeout: timedelta) -> None:

@@ -19,7 +19,6 @@ from threading import Thread
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.planner import SavePlanner
@@ -78,8 +77,7 @@ class Checkpoints:
         self._folder, self._ranks, self._keep, self._copies = folder, ranks, keep, copies
         self.listener: Listener | None = None
         """Who is told how the writing went."""
-        # Of their own, for two threads that speak on one group would answer each other.
-        self._writers = replace(ranks, control=dist.new_group(backend="gloo"))
+        self._writers = replace(ranks, control=ranks.beside)
         self._thread: Thread | None = None
         self._failure: OSError | None = None
         self._crash: BaseException | None = None
