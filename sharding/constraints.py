@@ -57,6 +57,11 @@ class ShardingConfig:
     tables: Mapping[str, ShardingType] = field(default_factory=dict)
     """Type of single tables by name; wins over ``types``."""
 
+    max_copied_rows: int = 0
+    """Tables of at most so many rows are copied to all ranks (data_parallel) instead. A copy's
+    gradient is less traffic than vectors are where a table has fewer rows than a rank's batch has
+    examples, see ``docs/sharding.md``."""
+
     planner: Planner = "own"
     """Who places tables: we, who cut as little as memory allows, or TorchRec's planner with one of
     its proposers, which mixes the allowed types freely and is far slower."""
@@ -93,6 +98,8 @@ class ShardingConfig:
             )
         if not self.types:
             raise ValueError(f"types=(), expected at least one of {', '.join(SHARDING_TYPES)}")
+        if self.max_copied_rows < 0:
+            raise ValueError(f"max_copied_rows={self.max_copied_rows}, expected 0 or more")
         if self.min_partition < 1 or self.min_partition % WIDTH_STEP:
             nearest = max(WIDTH_STEP, -(-self.min_partition // WIDTH_STEP) * WIDTH_STEP)
             raise ValueError(
@@ -104,9 +111,13 @@ class ShardingConfig:
                 f"cache_load_factor={self.cache_load_factor}, expected in (0, 1]; try 0.2"
             )
 
-    def types_of(self, table: str) -> tuple[ShardingType, ...]:
-        """Types that one table may have, preferred first."""
-        return (self.tables[table],) if table in self.tables else self.types
+    def types_of(self, table: str, num_rows: int, num_ranks: int) -> tuple[ShardingType, ...]:
+        """Types that one table may have on some ranks, preferred first."""
+        if table in self.tables:
+            return (self.tables[table],)
+        # One rank has nobody to copy for, and the fused optimizer is the faster one.
+        is_copied = num_ranks > 1 and num_rows <= self.max_copied_rows
+        return ("data_parallel",) if is_copied else self.types
 
     def suiting(
         self, optimizer: SparseOptimizer, device: Literal["cpu", "cuda"]

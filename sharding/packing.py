@@ -108,7 +108,8 @@ class Packer:
 
     def _types(self, table: Table, cluster: Cluster) -> Sequence[ShardingType]:
         """Ways to cut a table; whole where it has too few rows for those that are allowed."""
-        allowed = dict.fromkeys(self.config.types_of(table.name))
+        types = self.config.types_of(table.name, table.num_embeddings, cluster.num_ranks)
+        allowed = dict.fromkeys(types)
         return [name for name in allowed if can_cut(table, name, cluster)] or ["table_wise"]
 
     def _next(

@@ -121,7 +121,7 @@ class _AllTypes(EmbeddingBagCollectionSharder):
 
 
 def _constraints(table: Table, packer: Packer, cluster: Cluster) -> ParameterConstraints:
-    types = packer.config.types_of(table.name)
+    types = packer.config.types_of(table.name, table.num_embeddings, cluster.num_ranks)
     allowed: list[str] = [*(kind for kind in types if can_cut(table, kind, cluster))]
     if not allowed:
         allowed.append("table_wise")

@@ -149,6 +149,9 @@ class PlansConfig:
     comms: Comms = "fp32"
     """Numbers that vectors travel between ranks in; their gradients likewise."""
 
+    max_copied_rows: int = 0
+    """Tables of at most so many rows are copied to all ranks; others live whole on one."""
+
     batch_size: int = 4096
     """Examples per rank and step."""
 

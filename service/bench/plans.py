@@ -165,7 +165,9 @@ def _batches(job: Job, info: DatasetInfo, ranks: Ranks) -> Iterator[Batch]:
 
 
 def _sharding(config: PlansConfig) -> ShardingConfig:
-    return ShardingConfig(types=("table_wise",), comms=config.comms)
+    return ShardingConfig(
+        types=("table_wise",), comms=config.comms, max_copied_rows=config.max_copied_rows
+    )
 
 
 def _payload(job: Job, info: DatasetInfo, model: nn.Module) -> dict[str, float]:

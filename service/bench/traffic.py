@@ -43,16 +43,17 @@ def payload_bytes(
     num_ranks: int,
     dense_weights: int,
 ) -> dict[str, float]:
-    """Bytes of a step by cause, over all ranks, of tables that live whole on one rank each.
+    """Bytes of a step by cause, over all ranks, of tables that are copied or live whole on a rank.
 
     Args:
         tables: Tables, and the mean ids an example looks up in each.
-        sharding: Gives the numbers that vectors and their gradients travel in.
+        sharding: Gives the numbers that vectors and their gradients travel in, and who is copied.
         batch_size: Examples per rank.
         num_ranks: Ranks.
-        dense_weights: Parameters of everything but the tables.
+        dense_weights: Parameters of the layers, and of copied tables.
     """
     others = num_ranks - 1
+    tables = [each for each in tables if each[0].stored.num_embeddings > sharding.max_copied_rows]
     width = sum(table.stored.embedding_dim for table, _ in tables)
     examples = others * batch_size  # of a table's rank, those that come from elsewhere
     return {

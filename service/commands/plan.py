@@ -64,6 +64,10 @@ class PlanCommand:
     planner: Planner = "own"
     """Who places tables: we, or TorchRec's planner with one of its proposers (slow)."""
 
+    max_copied_rows: int = 0
+    """Tables of at most so many rows are copied to all ranks (data_parallel): less traffic where
+    that is less than the batch size of a rank."""
+
     min_partition: int = 4
     """Narrowest column shard; a multiple of 4."""
 
@@ -98,6 +102,7 @@ class PlanCommand:
             types=self.types,
             tables=self.tables,
             planner=self.planner,
+            max_copied_rows=self.max_copied_rows,
             min_partition=self.min_partition,
             kernel=self.kernel,
             cache_load_factor=self.cache_load_factor,

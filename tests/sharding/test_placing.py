@@ -208,6 +208,15 @@ def test_each_table_may_have_its_own_type() -> None:
     assert placement.tables[3].kernel == "dense"
 
 
+def test_tables_of_few_rows_are_copied_where_there_is_somebody_to_copy_for() -> None:
+    tables = [table("few", 100, 8), table("many", 101, 8), table("own", 100, 8)]
+    config = ShardingConfig(max_copied_rows=100, tables={"own": "row_wise"})
+    kinds = [x.sharding_type for x in place(tables, ROOMY, config, WORKLOAD).tables]
+    assert kinds == ["data_parallel", "table_wise", "row_wise"]
+    alone = place(tables[:2], replace(ROOMY, num_ranks=1), replace(config, tables={}), WORKLOAD)
+    assert {x.sharding_type for x in alone.tables} == {"table_wise"}
+
+
 def test_tables_with_fewer_rows_than_ranks_stay_whole() -> None:
     placement = place([table("a", 3, 8)], ROOMY, ShardingConfig(types=("row_wise",)), WORKLOAD)
     assert placement.tables[0].sharding_type == "table_wise"

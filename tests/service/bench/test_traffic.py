@@ -1,5 +1,6 @@
 """Bytes of a step between ranks, against loops over who sends what to whom."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -50,6 +51,22 @@ def test_halved_numbers_halve_the_vectors_alone() -> None:
     halved = {"vector_bytes", "gradient_bytes"}
     assert {name for name in full if half[name] == full[name] / 2} == halved
     assert {name for name in full if half[name] == full[name]} == full.keys() - halved
+
+
+def test_copied_tables_send_gradients_with_the_layers_alone() -> None:
+    tables = [(table("small", 16), 1.0), (replace(table("large", 4), num_embeddings=11), 1.0)]
+    few, none = (
+        payload_bytes(
+            each,
+            ShardingConfig(max_copied_rows=10),
+            batch_size=5,
+            num_ranks=2,
+            dense_weights=10 * 16,
+        )
+        for each in (tables, tables[1:])
+    )
+    assert few == none
+    assert few["layer_bytes"] == 2 * 160 * 4
 
 
 def test_what_no_cause_explains_is_left_over() -> None:
