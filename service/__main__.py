@@ -15,6 +15,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "prepare": "raw logs -> dataset folder (Parquet parts, vocabularies, statistics)",
         "size": "dataset + memory budget -> sizing.json (how wide every table is)",
+        "search": "dataset + memory budget -> sizing.json by training, and what it cost",
         "explain": "sizing.json -> what every table got and why; against another: what differs",
         "plan": "sizing.json + cluster -> sharding.json (where every table lives)",
         "train": "dataset + sizing.json -> run folder (checkpoints, metrics)",

@@ -148,7 +148,7 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         request = replace(request, scheme=_measured(request, folder, fields, counts))
     asked = plan_fields(fields, request, counts)
     scheme = request.scheme
-    values = scheme.values(asked) if isinstance(scheme, ValuedScheme) else None
+    values = scheme.values(asked) or None if isinstance(scheme, ValuedScheme) else None
     if request.min_lookups:
         kept = {name: rows_above(each, request.min_lookups) for name, each in every.items()}
         values = values and named_with_tails(asked, kept, values)

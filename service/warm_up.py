@@ -6,9 +6,8 @@ so that tables that were trained on many ranks can be read by one.
 
 # Shapes:  n ids, d width of a table, D_f width of the field's vector
 
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -21,7 +20,7 @@ from torch import Tensor
 from models.embeddings.mixed import WidthUnifier
 from models.tables import FieldStats, SizingPlan, Table
 from service.checkpoint import StoredTensors, best_checkpoint
-from service.run_folder import METRICS_FILE, RESULT_FILE, SIZING_FILE, RunFolder
+from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import read_sizing
 
 NETWORK: Final = "model.network."
@@ -30,39 +29,6 @@ TABLES: Final = EMBEDDINGS + "tables.embedding_bags."
 PROJECTIONS: Final = EMBEDDINGS + "unify.projections."
 
 Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WarmUpCost:
-    """What a run took, so that what is built on it can count it."""
-
-    seconds: float
-    """Of training, loading included; validations and checkpoints are not."""
-    examples: int
-
-
-def run_cost(folder: Path) -> WarmUpCost:
-    """What a run took, and the runs that it was started from.
-
-    Raises:
-        FileNotFoundError: If there is no such run, or it has not ended.
-    """
-    path = folder / RESULT_FILE
-    RunFolder(folder).read_run()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
-            f"mixdim train ... --resume"
-        )
-    rate = json.loads(path.read_text())["examples_per_second"]
-    with (folder / METRICS_FILE).open() as file:
-        lines = [json.loads(line) for line in file]
-    examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
-    before = RunFolder(folder).read_run().get("warm_start") or {"seconds": 0.0, "examples": 0}
-    return WarmUpCost(
-        seconds=before["seconds"] + (examples / rate if rate else 0.0),
-        examples=before["examples"] + examples,
-    )
 
 
 class WarmUp:

@@ -39,7 +39,7 @@ class TrainCommand:
 
 def main(argv: Sequence[str]) -> int:
     """Train on this machine's ranks, or as one rank under torchrun and TorchX."""
-    start, flags = _starting_point(argv)
+    start, flags = starting_point(argv)
     default = TrainCommand(config=start)
     command = tyro.cli(
         TrainCommand,
@@ -134,7 +134,7 @@ override what it says. The defaults below are those of the preset that is named,
 `mixdim train mf --help` shows mf's."""
 
 
-def _starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
+def starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
     """The configuration that flags are laid over, and the flags.
 
     Raises:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from service.compare.figures import figures_of, widths_of
 from service.config import TrainConfig
+from service.peak_memory import forget_peak_memory, peak_memory_bytes
 from service.run_folder import METRICS_FILE, RunFolder, without_nan
 from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
@@ -139,23 +140,3 @@ def _redirect(log: Path) -> None:
             stream.flush()
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-
-
-def forget_peak_memory() -> None:
-    """Start a new peak of this process's memory, where the kernel can."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory_bytes() -> int | None:
-    """Most memory that this process has held since `forget_peak_memory`; None where unknown."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    return next(
-        (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")),
-        None,
-    )

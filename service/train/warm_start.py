@@ -38,10 +38,11 @@ from service.data.dataset import DatasetInfo
 from service.data.lookups import lookups_per_id
 from service.distributed import Ranks
 from service.resize.turns import common_turn
+from service.run_cost import run_cost
 from service.run_folder import RunFolder
 from service.train.initialise import local_shards, table_name
 from service.train.warm_layers import Rotations, fitting_layers
-from service.warm_up import Vectors, WarmUp, projection_slots, run_cost
+from service.warm_up import Vectors, WarmUp, projection_slots
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from service.__main__ import main
 from service.config import TrainConfig
 from service.data.lookups import lookups_per_id
 from service.distributed import launch
+from service.run_cost import run_cost
 from service.sizing_request import SizingRequest, size_dataset
 from service.spectral import measure_spectra, runs_of
 from service.train.warm_layers import fitting_layers
-from service.warm_up import WarmUp, run_cost
+from service.warm_up import WarmUp
 from sharding.constraints import ShardingConfig
 from tests.datasets import write_dataset
 from tests.service.warm_runs import (

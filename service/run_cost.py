@@ -1,0 +1,49 @@
+"""What a finished run took, so that what is built on it can count it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunCost:
+    """What a run took."""
+
+    seconds: float
+    """Of training, loading included; validations and checkpoints are not."""
+    examples: int
+
+
+def run_cost(folder: Path) -> RunCost:
+    """What a run took, and the runs that it was started from.
+
+    Raises:
+        FileNotFoundError: If there is no such run, or it has not ended.
+    """
+    own = own_cost(folder)
+    before = RunFolder(folder).read_run().get("warm_start") or {"seconds": 0.0, "examples": 0}
+    return RunCost(
+        seconds=before["seconds"] + own.seconds, examples=before["examples"] + own.examples
+    )
+
+
+def own_cost(folder: Path) -> RunCost:
+    """What a run took by itself.
+
+    Raises:
+        FileNotFoundError: If there is no such run, or it has not ended.
+    """
+    path = folder / RESULT_FILE
+    RunFolder(folder).read_run()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
+            f"mixdim train ... --resume"
+        )
+    rate = json.loads(path.read_text())["examples_per_second"]
+    with (folder / METRICS_FILE).open() as file:
+        lines = [json.loads(line) for line in file]
+    examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
+    return RunCost(seconds=examples / rate if rate else 0.0, examples=examples)

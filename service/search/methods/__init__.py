@@ -1,0 +1,19 @@
+"""Every search that there is.
+
+Add one: one file with one frozen dataclass, whose ``run`` trains what it needs and ends in a plan,
+and one name in `Method`. The first line of its docstring is what ``mixdim search --help`` says.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, get_args
+
+from service.search.methods.random_search import RandomSearch
+from service.search.methods.spectral import SpectralSearch
+
+Method = RandomSearch | SpectralSearch
+
+METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
+    {method.__dataclass_fields__["kind"].default: method for method in get_args(Method)}
+)
+"""Every method by the name it has on the command line."""

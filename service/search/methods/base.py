@@ -1,0 +1,49 @@
+"""The form every search has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from service.sizing import SizingFile
+
+if TYPE_CHECKING:
+    from service.search.search import Search
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a search ends in."""
+
+    sizing: SizingFile
+    """The plan; within the budget where there is one."""
+    values: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    """By field, what its widths are worth to the method; for the record."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What else the method has to say, as JSON; for the record."""
+    retrain: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `TrainConfig` that the plan is trained with, such as what it starts from."""
+    run: Path | None = None
+    """A stage that has trained just this plan, which then needs no further training."""
+
+
+class SearchMethod(Protocol):
+    """Find a plan by training; a frozen dataclass of options, tagged by ``kind``."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the method on the command line and in files."""
+
+    def run(self, search: "Search") -> Found:
+        """Search.
+
+        Everything must follow from the configuration and its seed, so that a search that was killed
+        finds the same when it is run again over the stages that it has finished.
+
+        Args:
+            search: What is asked; trains stages, measures, sizes.
+
+        Raises:
+            ValueError: If data, options and model do not fit each other.
+            PlanError: If no plan fits the budget.
+        """

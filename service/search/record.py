@@ -1,0 +1,83 @@
+"""``search.json``: what was asked, what it cost, what was found, and how good it is."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from service.first_fault import first_fault
+from service.run_folder import RunFolder
+from service.search.stage import Stage
+
+SEARCH_FILE: Final = "search.json"
+FORMAT_VERSION: Final = 1
+RETRAINED: Final = "retrain"
+"""Name of the stage that trains the plan that was found."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchRecord:
+    """A search, as far as it has come."""
+
+    status: Literal["running", "done"]
+    asked: dict[str, Any]
+    """Its configuration, but for what does not decide about the result."""
+    budget_bytes: int | None
+    data_sha256: str
+    versions: dict[str, str]
+    git_commit: str | None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    """What every training and measurement cost and scored, in their order."""
+    cost: dict[str, float | None] = field(default_factory=dict)
+    """Of the search: examples, seconds, and the most memory of any stage; without retraining."""
+    widths: dict[str, list[int]] = field(default_factory=dict)
+    """Used widths of every field."""
+    figures: dict[str, int] = field(default_factory=dict)
+    """EP with and without projections, bytes of training and of serving."""
+    values: dict[str, dict[int, float]] = field(default_factory=dict)
+    """By field, what its widths are worth to the method."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else the method says."""
+    validation: dict[str, float | None] = field(default_factory=dict)
+    """Scores of the plan that was found, once it is trained."""
+    test: dict[str, float | None] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+_ADAPTER: Final = TypeAdapter(SearchRecord)
+
+
+def write_record(record: SearchRecord, folder: Path) -> None:
+    """Write it in one move."""
+    RunFolder(folder).write_json(SEARCH_FILE, _ADAPTER.dump_python(record, mode="json"))
+
+
+def read_record(folder: Path) -> SearchRecord | None:
+    """What a folder's search has come to; None where there is none.
+
+    Raises:
+        ValueError: If the file is no record of a search.
+    """
+    path = folder / SEARCH_FILE
+    if not path.is_file():
+        return None
+    try:
+        return _ADAPTER.validate_python(json.loads(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {first_fault(error)}; restore it, or search anew") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; restore it, or search anew") from error
+
+
+def cost_of(stages: Sequence[Stage]) -> dict[str, float | None]:
+    """What stages took together; the retraining is not part of the search."""
+    own = [stage for stage in stages if stage.name != RETRAINED]
+    peaks = [stage.peak_memory_bytes for stage in own if stage.peak_memory_bytes is not None]
+    return {
+        "examples": sum(stage.examples for stage in own),
+        "seconds": sum(stage.seconds for stage in own),
+        "peak_memory_bytes": max(peaks, default=None),
+    }

@@ -1,0 +1,116 @@
+"""Run a search from its first stage to the plan, or from wherever it was killed."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from service.compare.figures import figures_of, widths_of
+from service.data.dataset import DATASET_FILE
+from service.run_folder import DRAFT, file_sha256, git_commit, package_versions
+from service.search.config import SearchConfig
+from service.search.methods.base import Found
+from service.search.record import (
+    RETRAINED,
+    SEARCH_FILE,
+    SearchRecord,
+    cost_of,
+    read_record,
+    write_record,
+)
+from service.search.search import Report, Search
+from service.search.stage import Stage, as_json, read_stage
+from service.sizing import write_sizing
+
+SIZING_FILE = "sizing.json"
+
+
+def search(config: SearchConfig, report: Report) -> SearchRecord:
+    """Search, write ``sizing.json`` and ``search.json``, and train what was found.
+
+    Args:
+        config: What is asked.
+        report: Is told of every stage as soon as it is finished.
+
+    Raises:
+        FileNotFoundError: If there is no such dataset.
+        ValueError: If data, options and model do not fit each other, or the folder is in use.
+        PlanError: If no plan fits the budget.
+        Stopped: If somebody said stop; the search goes on with ``resume``.
+    """
+    if "RANK" in os.environ:
+        raise ValueError(
+            "a search starts the ranks of its trainings itself, and this process was started as "
+            "one of several; start it once, with --nproc"
+        )
+    folder = config.train.output
+    under_way = Search(config, report)
+    record = SearchRecord(
+        status="running",
+        asked=config.asked,
+        budget_bytes=under_way.budget_bytes,
+        data_sha256=file_sha256(config.train.data / DATASET_FILE),
+        versions=package_versions(),
+        git_commit=git_commit(),
+    )
+    _make_ready(config, record)
+    write_record(record, folder)
+    found = config.method.run(under_way)
+    if under_way.budget_bytes is not None:
+        found.sizing.check_budget(config.train.optimizer.sparse)
+    write_sizing(found.sizing, folder / SIZING_FILE)
+    trained = _trained(under_way, found) if config.retrain else None
+    record = _done(record, under_way, found, trained)
+    write_record(record, folder)
+    return record
+
+
+def _make_ready(config: SearchConfig, record: SearchRecord) -> None:
+    """Make the folder, or see that it holds this very search."""
+    folder = config.train.output
+    before = read_record(folder)
+    if config.train.overwrite and before is not None:
+        shutil.rmtree(folder)
+        before = None
+    elif config.train.resume and before is not None:
+        config.check_same(before.asked)
+        if before.data_sha256 != record.data_sha256:
+            raise ValueError(
+                f"{config.train.data} is not the dataset that {folder} has searched on; give "
+                f"--overwrite or another --output"
+            )
+    elif _is_in_use(folder):
+        how = "--resume to go on with the search in it, --overwrite to delete it, or "
+        raise ValueError(
+            f"{folder} is not empty; give {how if before is not None else ''}another --output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_in_use(folder: Path) -> bool:
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return any(name != f".{SEARCH_FILE}{DRAFT}" for name in names)
+
+
+def _trained(under_way: Search, found: Found) -> Stage:
+    """The stage that has trained the plan."""
+    if found.run is not None:
+        return read_stage(found.run.with_name(f"{found.run.name}.json"))
+    return under_way.train(RETRAINED, found.sizing, **found.retrain)
+
+
+def _done(
+    record: SearchRecord, under_way: Search, found: Found, trained: Stage | None
+) -> SearchRecord:
+    return replace(
+        record,
+        status="done",
+        stages=[as_json(stage) for stage in under_way.stages],
+        cost=cost_of(under_way.stages),
+        widths=widths_of(found.sizing),
+        figures=figures_of(found.sizing, under_way.config.train),
+        values={name: dict(of) for name, of in found.values.items()},
+        notes=dict(found.notes),
+        validation=trained.validation if trained else {},
+        test=trained.test if trained else {},
+    )

@@ -1,0 +1,204 @@
+"""What a method searches with: stages that are trained and measured once, plans, the budget."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+from zlib import crc32
+
+import numpy as np
+
+from models.sizing import SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
+from models.tables import FieldStats, PlanError, SizingPlan
+from service.data.dataset import Split, read_dataset_info
+from service.peak_memory import forget_peak_memory, peak_memory_bytes
+from service.run_folder import RunFolder
+from service.search.config import SearchConfig
+from service.search.stage import Stage, read_stage, train_stage, write_stage
+from service.sizing import SizingFile, sizing_bytes, write_sizing
+from service.sizing_request import SizingRequest, size_dataset
+
+Result = TypeVar("Result")
+STAGES = "stages"
+PLANS = "plans"
+
+Report = Callable[[Stage], None]
+
+
+class Search:
+    """A search under way: what is asked, and what its method asks of it.
+
+    Args:
+        config: What is asked.
+        report: Is told of every stage as soon as it is finished, those of an earlier start too.
+
+    Raises:
+        FileNotFoundError: If there is no such dataset.
+        ValueError: If a field is none of the dataset's, or the budget is no number of bytes.
+    """
+
+    def __init__(self, config: SearchConfig, report: Report) -> None:
+        self.config = config
+        self.info = read_dataset_info(config.train.data)
+        self.fields = _chosen(self.info.field_stats, config.fields)
+        self.folder = config.train.output
+        self.stages: list[Stage] = []
+        self._report = report
+        self._request = SizingRequest(
+            optimizer=config.train.optimizer.sparse,
+            base_dim=config.dim,
+            out_dim=config.dim,
+            join=config.train.network.join,
+        )
+        self.budget_bytes: int | None = None
+        if config.budget is not None:
+            base = uniform_bytes(self.fields, config.dim, self._request.optimizer)
+            self.budget_bytes = parse_budget(config.budget, base)
+
+    def train(self, name: str, sizing: SizingFile, **changes: Any) -> Stage:
+        """Train a plan; a stage that has ended is not trained again, one that was killed goes on.
+
+        Args:
+            name: The stage's; the same at every start.
+            sizing: The plan.
+            changes: Settings of the training that differ from the search's.
+
+        Raises:
+            Stopped: If somebody said stop; there is a checkpoint.
+        """
+        path = self.folder / PLANS / f"{name}.json"
+        write_sizing(sizing, path)
+        config = replace(
+            self.config.train, sizing=path, output=self.folder / STAGES / name, **changes
+        )
+        if (matmul := self._matmul()) is not None:
+            config = replace(config, matmul=matmul)
+        return self._once(name, lambda: train_stage(name, config))
+
+    def measure(self, name: str, make: Callable[[], tuple[Any, int]]) -> Any:
+        """Work something out once, and count what it takes.
+
+        Args:
+            name: The stage's; the same at every start.
+            make: Gives what was found, as JSON, and the number of examples that it took.
+        """
+
+        def work() -> Stage:
+            if (matmul := self._matmul()) is not None:
+                from models.layers.linear import set_matmul
+
+                set_matmul(matmul)  # whoever starts again at this stage computes the same
+            forget_peak_memory()
+            started = time.perf_counter()
+            found, num_examples = make()
+            return Stage(
+                name=name,
+                folder=self.folder / STAGES / name,
+                examples=num_examples,
+                seconds=time.perf_counter() - started,
+                peak_memory_bytes=peak_memory_bytes(),
+                found=json.loads(json.dumps(found)),  # as one that starts again reads it
+            )
+
+        return self._once(name, work).found
+
+    def uniform(self) -> SizingFile:
+        """The plan of equally wide tables, ``dim`` each; the budget is not for it."""
+        return self._sized(Uniform(dim=self.config.dim), ())
+
+    def fixed(self, scheme: SizingScheme, fields: Sequence[str] = ()) -> SizingFile:
+        """The widths of a scheme as they are.
+
+        Args:
+            scheme: Says how wide.
+            fields: Those that are kept; all by default.
+
+        Raises:
+            PlanError: If the budget does not allow them.
+        """
+        sizing = self._sized(scheme, fields)
+        needed = sizing_bytes(sizing).training_bytes
+        if self.budget_bytes is not None and needed > self.budget_bytes:
+            raise PlanError(
+                f"the plan that was found takes {needed:,} bytes, the budget is "
+                f"{self.budget_bytes:,} bytes; give --budget {needed}",
+                needed_bytes=needed,
+            )
+        return replace(sizing, budget=self.config.budget, budget_bytes=self.budget_bytes)
+
+    def size(self, scheme: SizingScheme, fields: Sequence[str] = ()) -> SizingFile:
+        """The plan of a scheme within the budget: the one that is worth most, if there is one.
+
+        Args:
+            scheme: Says how wide without a budget, and what widths are worth.
+            fields: Those that are kept; all by default.
+
+        Raises:
+            PlanError: If nothing fits the budget.
+        """
+        if self.budget_bytes is None:
+            return self._sized(scheme, fields)
+        sizing = self._sized(scheme, fields, str(self.budget_bytes))
+        return replace(sizing, budget=self.config.budget)
+
+    def costs(self, widths: Sequence[int]) -> dict[str, dict[int, int]]:
+        """Bytes of training by field and width, projection to ``dim`` included."""
+        return {
+            stats.name: {width: self._bytes_of(stats, width) for width in widths}
+            for stats in self.fields
+        }
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Chance of the search's seed, another for every purpose."""
+        return np.random.default_rng([self.config.train.seed, crc32(purpose.encode())])
+
+    def check_validation(self, method: str) -> None:
+        """Refuse data without validation examples.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        split: Split = "validation"
+        if split not in self.info.splits or not self.info.splits[split].num_rows:
+            raise ValueError(
+                f"{self.config.train.data} has no validation examples, and {method} judges by "
+                f"them; prepare with --fractions 0.8 0.1 0.1"
+            )
+
+    def _once(self, name: str, work: Callable[[], Stage]) -> Stage:
+        path = self.folder / STAGES / f"{name}.json"
+        if path.is_file():
+            stage = read_stage(path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_stage(stage := work(), path)
+        self.stages.append(stage)
+        self._report(stage)
+        return stage
+
+    def _matmul(self) -> Any:
+        """What the first training has chosen to multiply with; all stages do the same."""
+        for stage in self.stages:
+            if stage.folder.is_dir():
+                return RunFolder(stage.folder).read_run().get("matmul")
+        return None
+
+    def _sized(
+        self, scheme: SizingScheme, fields: Sequence[str], budget: str | None = None
+    ) -> SizingFile:
+        kept = tuple(stats.name for stats in self.fields if not fields or stats.name in fields)
+        request = replace(self._request, scheme=scheme, fields=kept, budget=budget)
+        return size_dataset(self.config.train.data, request)
+
+    def _bytes_of(self, stats: FieldStats, width: int) -> int:
+        plan = SizingPlan.one_block_each([stats], {stats.name: width}, out_dim=self.config.dim)
+        plan = replace(plan, join=self._request.join)
+        return plan_bytes(plan, self._request.optimizer).training_bytes
+
+
+def _chosen(fields: Sequence[FieldStats], names: Sequence[str]) -> list[FieldStats]:
+    known = [stats.name for stats in fields]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--fields: {unknown} are not fields; fields: {', '.join(known)}")
+    return [stats for stats in fields if not names or stats.name in names]

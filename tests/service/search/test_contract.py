@@ -1,0 +1,107 @@
+"""What holds for every search: budget, files, cost, and a kill that changes nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.sizing import parse_budget, plan_bytes, uniform_bytes
+from service.data.dataset import read_dataset_info
+from service.search.methods import METHODS
+from service.search.record import read_record
+from service.sizing import read_sizing
+from service.train.report import Reporter
+from tests.service.search.searches import DIM, make_search, run, within
+from tests.service.warm_runs import make_data
+
+BUDGET = "3x"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("searches")
+    make_data(path / "data")
+    return path
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def done(request: pytest.FixtureRequest, folder: Path):
+    """Every search under a budget, to its end."""
+    config = make_search(folder, request.param, budget=BUDGET)
+    return config, run(config)
+
+
+def test_the_plan_stays_within_the_budget(done):
+    config, record = done
+    sizing = read_sizing(config.train.output / "sizing.json")
+    stats = read_dataset_info(config.train.data).field_stats
+    limit = parse_budget(BUDGET, uniform_bytes(stats, DIM, "adagrad"))
+    plan = replace(sizing.plan, join=config.train.network.join)
+    assert plan_bytes(plan, "adagrad").training_bytes <= limit
+    assert sizing.budget == BUDGET
+    assert sizing.budget_bytes == limit == record.budget_bytes
+    assert sizing.out_dim == DIM
+
+
+def test_the_record_says_what_was_found_and_what_it_cost(done):
+    config, record = done
+    assert read_record(config.train.output) == record
+    assert record.status == "done"
+    assert (
+        set(record.test)
+        == set(record.validation)
+        == {"auc", "log_loss", "ne", "num_rows"}
+        | (set(record.test) - {"auc", "log_loss", "ne", "num_rows"})
+    )
+    own = [stage for stage in record.stages if stage["name"] != "retrain"]
+    assert record.cost["examples"] == sum(stage["examples"] for stage in own) > 0
+    assert record.cost["seconds"] > 0
+    assert all(stage["peak_memory_bytes"] > 1 << 20 for stage in record.stages)
+
+
+class Killed(BaseException):
+    """Nothing catches it: what was not written by then is lost."""
+
+
+def test_a_killed_search_finds_what_an_undisturbed_one_finds(done, tmp_path, monkeypatch):
+    calm, record = done
+    config = within(calm, output=tmp_path / "killed")
+    steps = [stage["examples"] // 128 for stage in record.stages]
+    fatal = steps[0] + 13 if steps[1] > 13 else 13  # in the midst of a training
+
+    class Mortal(Reporter):
+        num_steps = 0
+
+        def end_step(self, progress, loss, loader):
+            super().end_step(progress, loss, loader)
+            Mortal.num_steps += 1
+            if Mortal.num_steps == fatal:
+                raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("service.train.loop.Reporter", Mortal)
+        run(config)
+    assert read_record(config.train.output).status == "running"
+    again = run(within(config, resume=True))
+    assert (again.widths, again.values, again.test, again.validation) == (
+        (record.widths, record.values, record.test, record.validation)
+    )
+    assert [s["examples"] for s in again.stages] == [s["examples"] for s in record.stages]
+    sizing = [json.loads((c.train.output / "sizing.json").read_text()) for c in (calm, config)]
+    assert sizing[0]["fields"] == sizing[1]["fields"]
+
+
+def test_a_finished_search_trains_nothing_when_it_is_asked_again(done, monkeypatch):
+    config, record = done
+    monkeypatch.setattr("service.search.stage.train_stage", None)
+    assert run(within(config, resume=True)) == record
+
+
+@pytest.mark.dist
+@pytest.mark.slow
+def test_two_ranks_find_the_plan_of_one(done, tmp_path):
+    config, record = done
+    two = run(within(config, output=tmp_path / "two", nproc=2, batch_size=64))
+    assert two.widths == record.widths
+    assert two.test["auc"] == pytest.approx(record.test["auc"], abs=1e-4)

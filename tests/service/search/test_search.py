@@ -1,0 +1,92 @@
+"""What a search refuses, and how random widths are drawn and chosen."""
+
+from pathlib import Path
+
+import pytest
+
+from models.tables import PlanError
+from service.__main__ import main
+from tests.service.search.searches import DIM, make_search, run, within
+from tests.service.warm_runs import make_data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("searches")
+    make_data(path / "data")
+    return path
+
+
+def test_the_best_trial_on_validation_is_taken_and_not_trained_again(folder, tmp_path):
+    options = {"candidates": (1, 2, 4, 8), "trials": 4}
+    config = within(make_search(folder, "random", options), output=tmp_path / "found")
+    record = run(within(config, epochs=1, max_steps=4))
+    assert [stage["name"] for stage in record.stages] == [f"trial-{i}" for i in range(4)]
+    assert record.validation["auc"] == max(s["validation"]["auc"] for s in record.stages)
+    best = max(record.stages, key=lambda stage: stage["validation"]["auc"])
+    assert record.test == best["test"]
+
+
+@pytest.mark.parametrize(("examples", "trials"), [(1, 1), (1535, 2), (1536, 3)])
+def test_trials_stop_before_they_outspend_their_examples(examples, trials, folder, tmp_path):
+    options = {"candidates": (1, 2, 4, 8), "examples": examples}
+    config = within(make_search(folder, "random", options), output=tmp_path / "found")
+    record = run(within(config, max_steps=4))
+    assert len(record.stages) == trials
+
+
+def test_a_search_of_other_options_is_not_gone_on_with(folder, tmp_path):
+    config = within(make_search(folder, "random"), output=tmp_path / "found", max_steps=2)
+    run(config)
+    with pytest.raises(ValueError, match=r"train\.epochs was 2 and is 3"):
+        run(within(config, resume=True, epochs=3))
+    with pytest.raises(ValueError, match="not empty; give --resume to go on"):
+        run(config)
+    assert run(within(config, overwrite=True, epochs=3)).status == "done"
+
+
+def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    config = within(make_search(folder, "random"), output=tmp_path)
+    for changes in ({}, {"overwrite": True}, {"resume": True}):
+        with pytest.raises(ValueError, match="is not empty; give another --output"):
+            run(within(config, **changes))
+
+
+def test_settings_that_a_search_makes_itself_are_refused(folder):
+    with pytest.raises(ValueError, match="a search sets it for every training itself"):
+        within(make_search(folder, "random"), warm_start=folder)
+
+
+def test_a_budget_that_nothing_fits_is_told_how_much_would(folder, tmp_path):
+    config = within(make_search(folder, "random", budget="100"), output=tmp_path / "found")
+    with pytest.raises(PlanError, match=r"100 bytes is too small.*give --budget"):
+        run(config)
+
+
+def test_candidates_wider_than_the_model_are_refused(folder, tmp_path):
+    config = make_search(folder, "random", {"candidates": (16, 32)}, dim=DIM)
+    with pytest.raises(ValueError, match="all wider than --dim 8; give --dim 32"):
+        run(within(config, output=tmp_path / "found"))
+
+
+def test_the_help_names_every_method_and_its_flags(capsys):
+    assert main(["search", "--help"]) == 0
+    assert "random" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["search", "random", "deepfm", "--help"])
+    assert "--method.trials" in capsys.readouterr().out
+
+
+def test_an_unknown_method_is_refused_by_name(capsys):
+    assert main(["search", "sseds2", "deepfm"]) == 2
+    assert "'sseds2' is not a search; searches: random" in capsys.readouterr().err
+
+
+def test_the_command_prints_what_was_found(folder, tmp_path, capsys):
+    flags = ["--data", str(folder / "data"), "--output", str(tmp_path / "found"), "--dim", "8"]
+    flags += ["--max-steps", "2", "--matmul", "mkl", "--method.trials", "1", "--budget", "none"]
+    assert main(["search", "random", "fm", *flags]) == 0
+    printed = capsys.readouterr()
+    assert "training bytes" in printed.out
+    assert "trial-0: " in printed.err
