@@ -16,7 +16,6 @@ SET_BY_SEARCH: Final = (
     "sizing",
     "plan",
     "warm_start",
-    "warm_columns",
     "resume_from",
     "resume_data",
 )
