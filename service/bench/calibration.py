@@ -90,8 +90,7 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
         speed = measure_links(cluster.num_ranks)
         cluster = replace(cluster, intra_host_bytes_per_second=speed)
     report = _report(config, groups, rounds, cluster)
-    for run_of_a_group in report.runs:
-        on_run(run_of_a_group)
+    on_run(report)
     for kind, lookups in measured.items():
         error = median_error_ratio(lookups, cluster)
         logger.info("%s: half of the predictions are off by less than %.0f %%", kind, 100 * error)

@@ -55,12 +55,13 @@ def run(config: CheckpointConfig, on_run: OnRun = silent) -> Report:
         for mebibytes in config.mebibytes
         for name, about, way, is_bound in WAYS
     ]
-    return Report(
+    return race(
+        contenders,
+        config.race,
+        on_run,
         benchmark="checkpoint",
         headline=HEADLINE,
         options=asdict(config) | {"folder": str(config.folder)},
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
     )
 
 

@@ -137,16 +137,32 @@ class Report:
         }
 
 
-OnRun = Callable[[Run], None]
-"""Told about every finished run."""
+OnRun = Callable[[Report], None]
+"""Given everything so far whenever there are new runs."""
 
 
-def silent(_run: Run) -> None:
+def silent(_so_far: Report) -> None:
     """Tell nobody."""
 
 
-def race(contenders: Sequence[Contender], config: RaceConfig, on_run: OnRun = silent) -> list[Run]:
+def race(
+    contenders: Sequence[Contender],
+    config: RaceConfig,
+    on_run: OnRun = silent,
+    *,
+    benchmark: str,
+    headline: str,
+    options: Mapping[str, Any],
+) -> Report:
     """Let the contenders take turns.
+
+    Args:
+        contenders: Who takes part.
+        config: How often, and how patiently.
+        on_run: Told after every run.
+        benchmark: Name of the report.
+        headline: The figure that the contenders are compared by.
+        options: What the report says of the race.
 
     Raises:
         ValueError: If two contenders share a name.
@@ -154,21 +170,25 @@ def race(contenders: Sequence[Contender], config: RaceConfig, on_run: OnRun = si
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise ValueError(f"contenders {names} share names; give every one its own")
-    runs = []
+    runs: list[Run] = []
+    report = Report(
+        benchmark=benchmark, headline=headline, options=options, contenders=contenders, runs=runs
+    )
     for repetition in range(config.repeats):
         for contender in contenders:
             wait_until_quiet(max_ratio=DISTURBED_RATIO, timeout_seconds=config.quiet_seconds)
             before = Load.now()
             figures = _in_fresh_process(contender.run, repetition)
-            run = Run(
-                contender=contender.name,
-                repetition=repetition,
-                figures=figures,
-                foreign_ratio=Load.now().foreign_ratio_since(before),
+            runs.append(
+                Run(
+                    contender=contender.name,
+                    repetition=repetition,
+                    figures=figures,
+                    foreign_ratio=Load.now().foreign_ratio_since(before),
+                )
             )
-            on_run(run)
-            runs.append(run)
-    return runs
+            on_run(report)
+    return report
 
 
 def _in_fresh_process(run: Callable[[int], Figures], repetition: int) -> Figures:

@@ -61,12 +61,13 @@ def run(config: IngestConfig, on_run: OnRun = silent) -> Report:
                 ("parse", "pyarrow parses the text once, nothing more", _parse, True),
             )
         ]
-        return Report(
+        return race(
+            contenders,
+            config.race,
+            on_run,
             benchmark="ingest",
             headline=HEADLINE,
             options=asdict(config) | {"raw_bytes": raw.stat().st_size},
-            contenders=contenders,
-            runs=race(contenders, config.race, on_run),
         )
 
 

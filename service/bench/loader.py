@@ -34,12 +34,13 @@ def run(config: LoaderConfig, on_run: OnRun = silent) -> Report:
             ("row-groups", "pyarrow's row groups, nothing made of them", _row_groups, True),
         )
     ]
-    return Report(
+    return race(
+        contenders,
+        config.race,
+        on_run,
         benchmark="loader",
         headline=HEADLINE,
         options=asdict(config) | {"data": config.data.name},
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
     )
 
 

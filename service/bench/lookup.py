@@ -48,13 +48,14 @@ def run(config: LookupConfig, on_run: OnRun = silent) -> Report:
     if config.write_cluster is not None:
         return calibration.run(config, on_run)
     info = read_dataset_info(config.data)
-    return Report(
+    return race(
+        contenders(config, info),
+        config.race,
+        on_run,
         benchmark="lookup",
         headline=HEADLINE,
         options=asdict(config)
         | {"data": config.data.name, "sizing": config.sizing and config.sizing.name},
-        contenders=contenders(config, info),
-        runs=race(contenders(config, info), config.race, on_run),
     )
 
 

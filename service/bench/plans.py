@@ -56,12 +56,13 @@ def run(config: PlansConfig, on_run: OnRun = silent) -> Report:
         "data": config.data.name,
         "sizings": [path.name for path in config.sizings],
     }
-    return Report(
+    return race(
+        contenders,
+        config.race,
+        on_run,
         benchmark="plans",
         headline=HEADLINE,
         options=options,
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
     )
 
 

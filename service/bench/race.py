@@ -5,9 +5,6 @@ parts and trains by its own means (`service.bench.peers`). The clock runs from b
 the end of the last step; the test split is scored afterwards, by one function for all.
 """
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,12 +17,12 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-import service
 from models.layers import has_fast_bf16
 from models.sizing import Uniform, plan_bytes
 from service.bench import lookup, step
 from service.bench.harness import Contender, Figures, OnRun, Report, race, silent
 from service.bench.options import LookupConfig, NetworkName, RaceOfPeersConfig, StepConfig
+from service.bench.peers.call import call
 from service.bench.peers.environment import environment
 from service.bench.peers.registry import PEERS, Peer
 from service.bench.peers.task import RaceTask
@@ -34,7 +31,6 @@ from service.data.dataset import DatasetInfo, read_dataset_info
 from service.sizing import read_sizing
 
 HEADLINE: Final = "examples_per_second"
-ROOT: Final = Path(service.__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +55,13 @@ def run(config: RaceOfPeersConfig, on_run: OnRun = silent) -> Report:
     info = read_dataset_info(config.data)
     step.check_kind(config.data, info)
     contenders = _chosen(config, [*_ours(config, info), *_peers(config), *_bounds(config, info)])
-    return Report(
+    return race(
+        contenders,
+        config.race,
+        on_run,
         benchmark="race",
         headline=HEADLINE,
         options=_options(config, info),
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
     )
 
 
@@ -165,37 +162,13 @@ def _run(
             sizing=runner.sizing,
             scores=scores,
         )
-        found: dict[str, Any] = _call(runner, task, Path(folder))
+        found = call(
+            runner.python, runner.module, asdict(task), Path(folder), threads=config.threads
+        )
         figures: dict[str, float] = found["figures"]
         if scores is not None and figures["trained_ratio"] == 1.0:
             figures["auc"] = _auc(task, scores)
         return figures
-
-
-def _call(runner: Runner, task: RaceTask, folder: Path) -> dict[str, Any]:
-    """Run a contender's module; its last line is the answer."""
-    arguments = [
-        text
-        for name, value in asdict(task).items()
-        if value is not None
-        for text in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    module = f"service.bench.peers.{runner.module}"
-    variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(task.threads)}
-    done = subprocess.run(
-        [str(runner.python), "-m", module, *arguments],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise RuntimeError(
-            f"contender {runner.module} ended with exit code {done.returncode}; "
-            f"its last words: {done.stderr[-2000:]}"
-        )
-    answer: dict[str, Any] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
-    return answer
 
 
 def _auc(task: RaceTask, scores: Path) -> float:

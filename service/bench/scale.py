@@ -67,11 +67,10 @@ def run(config: ScaleConfig, on_run: OnRun = silent) -> Report:
             runs.append(
                 Run(contender=contender.name, repetition=0, figures=figures, foreign_ratio=0.0)
             )
-            on_run(runs[-1])
     cluster = _cluster(config, config.ranks[-1])
     if config.plot is not None:
         _draw(config, runs, cluster)
-    return Report(
+    report = Report(
         benchmark="scale",
         headline=HEADLINE,
         options=asdict(config)
@@ -79,6 +78,8 @@ def run(config: ScaleConfig, on_run: OnRun = silent) -> Report:
         contenders=contenders,
         runs=runs,
     )
+    on_run(report)
+    return report
 
 
 def _plans(config: ScaleConfig) -> dict[str, SizingPlan]:

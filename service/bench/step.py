@@ -57,12 +57,13 @@ def run(config: StepConfig, on_run: OnRun = silent) -> Report:
         for network in config.networks
         for entrant in entrants
     ]
-    return Report(
+    return race(
+        contenders,
+        config.race,
+        on_run,
         benchmark="step",
         headline=HEADLINE,
         options=_options(config, info),
-        contenders=contenders,
-        runs=race(contenders, config.race, on_run),
     )
 
 

@@ -121,13 +121,9 @@ def main(argv: Sequence[str]) -> int:
         ),
     )
     run = import_module(MODULES[type(command.benchmark)]).run
-    report: Report = run(command.benchmark, _tell)
-    text = json.dumps(report.as_json(), indent=1, default=str) + "\n"
-    if command.output is not None:
-        command.output.parent.mkdir(parents=True, exist_ok=True)
-        command.output.write_text(text)
+    report: Report = run(command.benchmark, Story(command.output))
     if command.json:
-        sys.stdout.write(text)
+        sys.stdout.write(_as_text(report))
         return 0
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH)
@@ -179,11 +175,33 @@ def legend(report: Report) -> str:
     return "\n".join(f"{name:{width}}  {text}" for name, text in about.items())
 
 
-def _tell(run: Run) -> None:
+class Story:
+    """Tells of new runs on stderr; keeps the file whole after each, so that none is ever lost."""
+
+    def __init__(self, output: Path | None) -> None:
+        self._output = output
+        self._num_told = 0
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, report: Report) -> None:
+        """Take note of what is new."""
+        for run in report.runs[self._num_told :]:
+            sys.stderr.write(_line(run))
+        self._num_told = len(report.runs)
+        if self._output is not None:
+            draft = self._output.with_name(f".{self._output.name}.draft")
+            draft.write_text(_as_text(report))
+            draft.rename(self._output)
+
+
+def _as_text(report: Report) -> str:
+    return json.dumps(report.as_json(), indent=1, default=str) + "\n"
+
+
+def _line(run: Run) -> str:
     figures = "  ".join(f"{name} {_shown(name, value)}" for name, value in run.figures.items())
-    sys.stderr.write(
-        f"{run.contender}  run {run.repetition}  {figures}  others {run.foreign_ratio:.0%}\n"
-    )
+    return f"{run.contender}  run {run.repetition}  {figures}  others {run.foreign_ratio:.0%}\n"
 
 
 def _shown(name: str, value: float) -> str:

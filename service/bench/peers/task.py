@@ -7,18 +7,18 @@ anything of the product.
 
 import argparse
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from service.bench.peers.answer import answer, cpu_seconds, peak_rss_bytes
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int32]
@@ -110,7 +110,7 @@ class Clock:
         """Begin to count now."""
         self._start = self._last = self._first = self._now()
         self._num_steps = 0
-        self._cpu_start = _cpu_seconds()
+        self._cpu_start = cpu_seconds()
 
     def step(self, *_ignored: object) -> None:
         """Take note of the end of a step; also a hook of optimizers."""
@@ -131,20 +131,14 @@ class Clock:
         first, rest = self._first - self._start, self._last - self._first
         seconds = first + rest * (whole - 1) / max(self._num_steps - 1, 1)
         trained_ratio = min(1.0, self._num_steps / whole)
-        cpu_seconds = _cpu_seconds() - self._cpu_start
+        used = cpu_seconds() - self._cpu_start
         return {
             "examples_per_second": self._num_rows / seconds,
             # With one thread, this figure hardly minds neighbours that slow the wall clock down.
-            "examples_per_cpu_second": self._num_rows * trained_ratio / cpu_seconds,
+            "examples_per_cpu_second": self._num_rows * trained_ratio / used,
             "first_step_seconds": first,
             "trained_ratio": trained_ratio,
         }
-
-
-def _cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 Predict = Callable[[], NDArray[np.floating[Any]]]
@@ -159,13 +153,10 @@ def take_part(train: Train, packages: Sequence[str]) -> None:
     task = _task_of(sys.argv[1:])
     clock = Clock(task)
     predict = train(task, clock)
-    figures = clock.figures()
-    usages = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    figures["peak_rss_bytes"] = max(usage.ru_maxrss for usage in usages) * 1024
+    figures = clock.figures() | {"peak_rss_bytes": peak_rss_bytes()}
     if task.scores is not None:
         np.save(task.scores, predict().astype(np.float64).reshape(-1))
-    versions = {name: version(name) for name in packages}
-    sys.stdout.write("\n" + json.dumps({"figures": figures, "versions": versions}) + "\n")
+    answer(figures, packages)
 
 
 def _task_of(arguments: Sequence[str]) -> RaceTask:

@@ -3,11 +3,22 @@
 import json
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from service.bench.harness import Contender, Figures, RaceConfig, Report, Run, race
+from service.bench.harness import (
+    Contender,
+    Figures,
+    OnRun,
+    RaceConfig,
+    Report,
+    Run,
+    race,
+    silent,
+)
 from service.bench.machine import Load, describe_machine, wait_until_quiet
+from service.commands.bench import Story
 
 
 def figure_of_this_process(value: float, repetition: int) -> Figures:
@@ -20,6 +31,11 @@ def failing(repetition: int) -> Figures:
 
 def contender(name: str, value: float = 1.0) -> Contender:
     return Contender(name=name, about="a test", run=partial(figure_of_this_process, value))
+
+
+def held(contenders: list[Contender], repeats: int = 1, on_run: OnRun = silent) -> Report:
+    config = RaceConfig(repeats=repeats, quiet_seconds=0)
+    return race(contenders, config, on_run, benchmark="test", headline="speed", options={})
 
 
 def run(name: str, speed: float, foreign_ratio: float = 0.0) -> Run:
@@ -35,8 +51,7 @@ def report(*runs: Run) -> Report:
 
 def test_contenders_take_turns_each_time_in_a_fresh_process() -> None:
     told: list[Run] = []
-    config = RaceConfig(repeats=2, quiet_seconds=0)
-    runs = race([contender("a", 10), contender("b", 20)], config, told.append)
+    runs = held([contender("a", 10), contender("b", 20)], 2, lambda r: told.append(r.runs[-1])).runs
     assert [(run.contender, run.repetition) for run in runs] == [
         ("a", 0),
         ("b", 0),
@@ -51,12 +66,22 @@ def test_contenders_take_turns_each_time_in_a_fresh_process() -> None:
 def test_a_contender_that_fails_says_why() -> None:
     broken = Contender(name="broken", about="a test", run=failing)
     with pytest.raises(ValueError, match="no data"):
-        race([broken], RaceConfig(repeats=1, quiet_seconds=0))
+        held([broken])
+
+
+def test_an_interrupted_race_leaves_its_runs_in_the_file(tmp_path: Path) -> None:
+    broken = Contender(name="broken", about="a test", run=failing)
+    with pytest.raises(ValueError, match="no data"):
+        held([contender("a", 10), broken], on_run=Story(tmp_path / "new" / "race.json"))
+    found = json.loads((tmp_path / "new" / "race.json").read_text())
+    assert [run["figures"]["speed"] for run in found["runs"]] == [10]
+    assert found["contenders"]["a"]["figures"]["speed"]["median"] == 10
+    assert found["contenders"]["broken"]["figures"] == {}
 
 
 def test_contenders_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match=r"contenders \['a', 'a'\] share names"):
-        race([contender("a"), contender("a")], RaceConfig(repeats=1))
+        held([contender("a"), contender("a")])
 
 
 def test_median_and_range_are_of_the_quiet_runs() -> None:
