@@ -128,12 +128,10 @@ class Counters:
             over = sum(sizes.values()) > self._limit // 2
 
 
-def count_codes(
-    column: Categories, rows: NDArray[np.bool_]
-) -> tuple[Strings, NDArray[np.int64], int]:
-    """Count a column over the marked rows: values that occur, how often, and missing ones."""
-    codes = column.take(rows).codes
-    counts = np.bincount(codes + 1, minlength=len(column.values) + 1)
+def count_codes(column: Categories, num_rows: int) -> tuple[Strings, NDArray[np.int64], int]:
+    """Count a column over its first rows: values that occur, how often, and missing ones."""
+    codes = np.add(column.codes_of_first(num_rows), 1, dtype=np.intp)
+    counts = np.bincount(codes, minlength=len(column.values) + 1)
     present = np.flatnonzero(counts[1:])
     values = column.values if len(present) == len(column.values) else column.values.take(present)
     return values, counts[1:][present], int(counts[0])
@@ -142,8 +140,10 @@ def count_codes(
 def _merged(tables: list[pa.Table]) -> pa.Table:
     if len(tables) == 1:
         return tables[0]
-    together = pa.concat_tables(tables).group_by("value", use_threads=False)
-    return together.aggregate([("count", "sum")]).rename_columns(["value", "count"])
+    together = pa.concat_tables(tables)
+    encoded = together["value"].dictionary_encode().combine_chunks()
+    counts = np.bincount(encoded.indices, together["count"]).astype(np.int64)
+    return pa.table({"value": encoded.dictionary, "count": counts})
 
 
 def _partition_of(values: Strings) -> NDArray[np.int64]:

@@ -1,16 +1,13 @@
 """Rows of strings as rows of ids, cut by split: the second pass's work on one block."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from service.data.dataset import LABEL_COLUMN
 from service.data.ingest.scratch import ParsedRows
-from service.data.ingest.splits import SPLITS
 from service.data.ingest.vocabulary import ValueIndex
 from service.data.part_file import parts_schema
 from service.data.readers.base import Layout
@@ -26,35 +23,16 @@ class RowEncoder:
     def __call__(self, rows: ParsedRows) -> list[pa.RecordBatch]:
         """One batch a split, in the order of `SPLITS`."""
         schema = parts_schema(self.layout.dense, self.layout.fields)
-        encoded: dict[str, NDArray[Any]] = {LABEL_COLUMN: rows.label, **rows.dense}
+        numbers = [pa.array(values) for values in (rows.label, *rows.dense.values())]
+        batch = pa.RecordBatch.from_arrays([*numbers, *self._ids(rows, schema)], schema=schema)
+        bounds = np.cumsum([0, *rows.sizes]).tolist()
+        return [batch.slice(first, last - first) for first, last in pairwise(bounds)]
+
+    def _ids(self, rows: ParsedRows, schema: pa.Schema) -> Iterator[pa.Array]:
         for name, column in rows.fields.items():
-            encoded[name] = self.indexes[name].ids_of(column.values)[column.codes]
-        batches = []
-        for number in range(len(SPLITS)):
-            marked = rows.split == number
-            taken = np.flatnonzero(marked)
-            arrays = [
-                _taken(schema.field(name).type, values, _lengths(rows, name), taken, marked)
-                for name, values in encoded.items()
-            ]
-            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        return batches
-
-
-def _lengths(rows: ParsedRows, name: str) -> NDArray[np.int32] | None:
-    return rows.fields[name].lengths if name in rows.fields else None
-
-
-def _taken(
-    type_: pa.DataType,
-    values: NDArray[Any],
-    lengths: NDArray[np.int32] | None,
-    taken: NDArray[np.int64],
-    marked: NDArray[np.bool_],
-) -> pa.Array:
-    """The rows of one split of a column."""
-    if lengths is None:
-        return pa.array(values[taken])
-    offsets = np.append(0, np.cumsum(lengths[taken])).astype(np.int32)
-    elements = pa.array(values[np.repeat(marked, lengths)])
-    return pa.ListArray.from_arrays(pa.array(offsets), elements, type=type_)
+            ids = pa.array(self.indexes[name].ids_of(column.values)[column.codes])
+            if column.lengths is None:
+                yield ids
+            else:
+                offsets = pa.array(np.append(0, np.cumsum(column.lengths)).astype(np.int32))
+                yield pa.ListArray.from_arrays(offsets, ids, type=schema.field(name).type)

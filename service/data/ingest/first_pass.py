@@ -95,14 +95,13 @@ def _progress(rejects: RejectLog, block: Block, dataset: Dataset) -> Progress:
 
 def _count_block(dataset: Dataset, splitter: Splitter, block: Block) -> BlockCounts:
     rows = dataset.parse(block)
-    split = splitter(rows)
-    train = split == 0
-    fields = {name: count_codes(column, train) for name, column in rows.fields.items()}
+    parsed = ParsedRows.of(rows, splitter(rows))
+    num_train = parsed.sizes[0]
     return BlockCounts(
         rows=rows,
-        packed=ParsedRows.of(rows, split).packed(),
-        train_labels=rows.label[train],
-        fields=fields,
+        packed=parsed.packed(),
+        train_labels=parsed.label[:num_train],
+        fields={name: count_codes(column, num_train) for name, column in parsed.fields.items()},
     )
 
 

@@ -1,17 +1,18 @@
 """Parsed rows on disk between the two passes, so that text is read and parsed once.
 
-Columns stay encoded (distinct values of a block, a code a row) with codes as narrow as they can
-be, which takes about two thirds of the bytes of the text.
+Columns stay encoded (distinct values of a block, a narrow code a row), which takes about two
+thirds of the bytes of the text.
 """
 
 import pickle
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.data.ingest.splits import SPLITS
 from service.data.readers.base import Categories, Rows
 
 LENGTH_BYTES = 8
@@ -19,9 +20,10 @@ LENGTH_BYTES = 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedRows:
-    """The accepted rows of one block, each with its split."""
+    """The accepted rows of one block, split by split."""
 
-    split: NDArray[np.int8]
+    sizes: tuple[int, ...]
+    """Rows of every split, in the order of `SPLITS`."""
     label: NDArray[np.float32]
     dense: Mapping[str, NDArray[np.float32]]
     fields: Mapping[str, Categories]
@@ -30,17 +32,17 @@ class ParsedRows:
 
     def packed(self) -> bytes:
         """The same as bytes."""
-        narrow = {name: _narrow(column) for name, column in self.fields.items()}
-        return pickle.dumps(replace(self, fields=narrow), protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
 
     @staticmethod
     def of(rows: Rows, split: NDArray[np.int8]) -> "ParsedRows":
-        """What the second pass needs of a block."""
+        """What the second pass needs of a block; rows of a split stay in their order."""
+        ordered = rows.take(np.argsort(split, kind="stable"))
         return ParsedRows(
-            split=split,
-            label=rows.label,
-            dense=rows.dense,
-            fields=rows.fields,
+            sizes=tuple(np.bincount(split, minlength=len(SPLITS)).tolist()),
+            label=ordered.label,
+            dense=ordered.dense,
+            fields=ordered.fields,
             bytes_read=rows.block.bytes_read,
         )
 
@@ -74,9 +76,3 @@ class Scratch:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _narrow(column: Categories) -> Categories:
-    """Codes as the smallest integers that count the distinct values."""
-    smallest = np.min_scalar_type(-max(len(column.values), 1))
-    return replace(column, codes=column.codes.astype(smallest))

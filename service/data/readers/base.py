@@ -8,7 +8,7 @@ transforming, counting and mapping then cost one step per distinct value, not on
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -21,6 +21,8 @@ from service.data.dataset import LABEL_COLUMN, SourceFile, Task
 
 Strings: TypeAlias = "pa.Array[Any]"
 """An Arrow array of strings, of whatever offset width."""
+Codes: TypeAlias = "NDArray[np.signedinteger[Any]]"
+"""Places in an array of distinct values, in integers as narrow as they can be."""
 Transform = Literal["log1p", "none"]
 MISSING_CODE = -1
 """Code of a row that has no value."""
@@ -88,19 +90,29 @@ class Categories:
 
     values: Strings
     """Distinct values, as strings without nulls."""
-    codes: NDArray[np.int32]
+    codes: Codes
     """Index into ``values``, or `MISSING_CODE`."""
     lengths: NDArray[np.int32] | None = None
     """Elements of every row, at least 1 (a missing list is one missing element); lists only."""
 
-    def take(self, rows: NDArray[np.bool_]) -> "Categories":
-        """Keep the rows that the mask marks."""
+    def take(self, rows: NDArray[np.intp]) -> "Categories":
+        """The rows at these places, in their order."""
         if self.lengths is None:
-            return Categories(values=self.values, codes=self.codes[rows])
-        elements = np.repeat(rows, self.lengths)
-        return Categories(
-            values=self.values, codes=self.codes[elements], lengths=self.lengths[rows]
-        )
+            return replace(self, codes=self.codes[rows])
+        lengths = self.lengths[rows]
+        elements = runs(np.cumsum(self.lengths)[rows] - lengths, lengths)
+        return replace(self, codes=self.codes[elements], lengths=lengths)
+
+    def codes_of_first(self, num_rows: int) -> Codes:
+        """Codes of the first rows."""
+        return self.codes[: num_rows if self.lengths is None else self.lengths[:num_rows].sum()]
+
+
+def runs(starts: NDArray[np.integer[Any]], lengths: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Places of all elements of runs, one run behind the other."""
+    before = np.cumsum(lengths) - lengths
+    places: NDArray[np.int64] = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return places
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +128,17 @@ class Rows:
     fields: Mapping[str, Categories]
     time: NDArray[np.int64] | None = None
     rejects: Sequence[Reject] = ()
+
+    def take(self, rows: NDArray[np.intp]) -> "Rows":
+        """The rows at these places, in their order."""
+        return replace(
+            self,
+            index=self.index[rows],
+            label=self.label[rows],
+            dense={name: values[rows] for name, values in self.dense.items()},
+            fields={name: column.take(rows) for name, column in self.fields.items()},
+            time=None if self.time is None else self.time[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from service.data.dataset import MISSING_DENSE
-from service.data.readers.base import MISSING_CODE, Categories, Strings, Transform
+from service.data.readers.base import MISSING_CODE, Categories, Codes, Strings, Transform, runs
 
 AnyArray: TypeAlias = "pa.Array[Any]"
 Derive = Callable[[Strings], AnyArray]
@@ -40,7 +40,7 @@ class Encoded:
 
     name: str
     values: AnyArray
-    codes: NDArray[np.int32]
+    codes: Codes
 
     @classmethod
     def of(cls, name: str, column: Any) -> "Encoded":
@@ -49,8 +49,13 @@ class Encoded:
             column = column.dictionary_encode()
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-        codes = column.indices.fill_null(MISSING_CODE).to_numpy().astype(np.int32, copy=False)
+        smallest = np.min_scalar_type(-max(len(column.dictionary), 1))
+        codes = column.indices.fill_null(MISSING_CODE).to_numpy().astype(smallest)
         return cls(name=name, values=column.dictionary, codes=codes)
+
+    def codes_and_missing(self) -> Codes:
+        """The codes, and behind them that of a missing value."""
+        return np.append(self.codes, self.codes.dtype.type(MISSING_CODE))
 
     def rows_of(self, bad: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Rows whose value is marked in ``bad``."""
@@ -145,12 +150,10 @@ def to_categories(
     if pa.types.is_list(derived.type):
         return to_list_categories(derived, column.codes)
     again = _encode_values(derived)  # several distinct values may have become one
-    return Categories(
-        values=again.values, codes=np.append(again.codes, np.int32(MISSING_CODE))[column.codes]
-    )
+    return Categories(values=again.values, codes=again.codes_and_missing()[column.codes])
 
 
-def to_list_categories(lists: AnyArray, codes: NDArray[np.int32]) -> Categories:
+def to_list_categories(lists: AnyArray, codes: Codes) -> Categories:
     """Lists of strings per distinct value as elements per row.
 
     Empty elements are left out; a row with no element left has one missing element.
@@ -162,12 +165,11 @@ def to_list_categories(lists: AnyArray, codes: NDArray[np.int32]) -> Categories:
     starts = np.cumsum(lengths) - lengths
     again = _encode_values(flat.filter(pa.array(kept)))
     taken = np.maximum(lengths[codes], 1)
-    within = np.arange(int(taken.sum())) - np.repeat(np.cumsum(taken) - taken, taken)
-    elements = np.repeat(starts[codes], taken) + within
+    elements = runs(starts[codes], taken)
     elements[np.repeat(lengths[codes] == 0, taken)] = len(again.codes)
     return Categories(
         values=again.values,
-        codes=np.append(again.codes, np.int32(MISSING_CODE))[elements],
+        codes=again.codes_and_missing()[elements],
         lengths=taken.astype(np.int32),
     )
 

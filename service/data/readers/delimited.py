@@ -88,8 +88,8 @@ class Roles:
         reasons = {int(lines[row]): reason for row, reason in faults.reasons.items()} | refused
         if not reasons:
             return rows
-        kept = _without(rows, list(faults.reasons)) if faults.reasons else rows
-        return replace(kept, rejects=_explain(block, reasons))
+        good = np.delete(np.arange(len(lines)), list(faults.reasons))
+        return replace(rows.take(good), rejects=_explain(block, reasons))
 
     def _label(self, columns: pa.Table, faults: Faults) -> NDArray[np.float32]:
         raw = Encoded.of(self.label, columns[self.label])
@@ -106,19 +106,6 @@ class Roles:
             return to_list_categories(lists, np.arange(len(lists), dtype=np.int32))
         raw = Encoded.of(source.column, column)
         return to_categories(raw, faults, source.derive, strict=source.strict)
-
-
-def _without(rows: Rows, faulty: Sequence[int]) -> Rows:
-    keep = np.ones(len(rows.index), dtype=bool)
-    keep[faulty] = False
-    return replace(
-        rows,
-        index=rows.index[keep],
-        label=rows.label[keep],
-        dense={name: values[keep] for name, values in rows.dense.items()},
-        fields={name: values.take(keep) for name, values in rows.fields.items()},
-        time=None if rows.time is None else rows.time[keep],
-    )
 
 
 def _explain(block: Block, reasons: dict[int, str]) -> list[Reject]:
