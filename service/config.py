@@ -121,6 +121,10 @@ class TrainConfig:
     """Run folder of a wide training of this dataset, whose vectors tables and projections start
     from; see docs/spectral.md."""
 
+    warm_columns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Columns of the warm-up's vectors that the tables of fields keep, ascending, for all fields of
+    the plan; by default narrow tables start from a truncated SVD."""
+
     clip: tuple[float, float] | None = None
     """Lowest and highest rating that is predicted; scores are of clipped predictions, the loss is
     not. None clips nothing. The scale of the ratings is worth .0006 of MSE on MovieLens 1M."""
@@ -236,6 +240,8 @@ class TrainConfig:
             raise ValueError(f"l2_power={self.l2_power}, expected in [0, 1]; try 0.5")
         if wrong := {name: ratio for name, ratio in self.l2_fields.items() if not ratio >= 0}:
             raise ValueError(f"l2_fields={wrong}, expected factors of 0 or more")
+        if self.warm_columns and self.warm_start is None:
+            raise ValueError("--warm-columns of no run; give --warm-start as well")
         if self.resume_from is not None and self.warm_start is not None:
             raise ValueError(
                 "--resume-from and --warm-start both say what tables start from; give one of them"

@@ -155,3 +155,17 @@ def sample(
 def ids_of(field: str, batches: Sequence[Batch]) -> NDArray[np.int64]:
     """Ids of a field that batches look up, rising."""
     return np.unique(np.concatenate([b.features[field].values().numpy() for b in batches]))
+
+
+def look_up(warm_up: WarmUp, batches: Sequence[Batch]) -> dict[str, Looked]:
+    """Vectors of all ids that batches look up, by field."""
+    looked = {}
+    for field, blocks in warm_up.plan.fields.items():
+        ids = ids_of(field, batches)
+        num_ids = sum(block.num_ids for block in blocks)
+        found = [
+            vectors[ids[slice(*np.searchsorted(ids, [first, first + len(vectors)]))] - first]
+            for first, vectors in warm_up.pieces(field, 0, num_ids)
+        ]
+        looked[field] = Looked(ids, torch.from_numpy(np.concatenate(found)))
+    return looked

@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.sizing.spectral import Floats
-
-Rotations = Mapping[str, Floats | None]
-"""Per field ``(D, T)``, what its vectors are multiplied with; None where they stay as they are."""
+from service.train.warm_bases import Rotations
 
 
 def fitting_layers(

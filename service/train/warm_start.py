@@ -16,8 +16,6 @@ on the width, all dense layers start anew.
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -26,12 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.embeddings.packed import pack
-from models.sizing.spectral import (
-    CHUNK_ROWS,
-    Floats,
-    directions,
-    second_moment,
-)
+from models.sizing.spectral import CHUNK_ROWS, Floats, directions, second_moment
 from models.tables import SizingPlan, Table
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
@@ -41,23 +34,14 @@ from service.resize.turns import common_turn
 from service.run_cost import run_cost
 from service.run_folder import RunFolder
 from service.train.initialise import local_shards, table_name
-from service.train.warm_layers import Rotations, fitting_layers
+from service.train.warm_bases import Basis, Rotations, beside, first_axes, selected, strongest
+from service.train.warm_layers import fitting_layers
 from service.warm_up import Vectors, WarmUp, projection_slots
 
 logger = logging.getLogger(__name__)
 
 NEVER_READ: Final = 1e-9
 """Weight of ids without a lookup: they count only among themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """How one table starts."""
-
-    down: Floats
-    """``(D, k)``: its rows are the warm-up's vectors times this."""
-    up: Floats | None
-    """``(k, T)``: its projection; None for a table that needs none."""
 
 
 @torch.no_grad()
@@ -83,7 +67,7 @@ def warm_start(
     assert config.warm_start is not None
     ranks.from_first(lambda: _check(config))
     warm_up = WarmUp(config.warm_start)
-    start = _Start(warm_up, config.data, info, plan)
+    start = _Start(warm_up, config, info, plan)
     bases, rotations = ranks.from_first(start.bases)
     state = model.state_dict()
     for key, weight in state.items():
@@ -134,17 +118,19 @@ class _Start:
 
     Args:
         warm_up: Where from.
-        data: Dataset folder; gives the lookups of every id.
+        config: The run; its dataset gives the lookups of every id.
         info: Its description.
         plan: The tables.
     """
 
-    def __init__(self, warm_up: WarmUp, data: Path, info: DatasetInfo, plan: SizingPlan) -> None:
+    def __init__(
+        self, warm_up: WarmUp, config: TrainConfig, info: DatasetInfo, plan: SizingPlan
+    ) -> None:
         self.warm_up, self.plan = warm_up, plan
         self.tables = {table.name: table for table in plan.tables()}
         self.targets = {table.field: plan.target_dim(table) for table in plan.tables()}
         self.widths = warm_up.field_dims
-        self._data = data
+        self._data, self._columns = config.data, config.warm_columns
         for stats in info.field_stats:
             if stats.name in plan.fields:
                 warm_up.check_field(stats)
@@ -167,13 +153,15 @@ class _Start:
         """Dense layers that start as the warm-up's: all, or none where one of them cannot."""
         if type(config.network) is not type(self.warm_up.config.network) or list(
             self.warm_up.plan.fields
-        ) != list(self.plan.fields):
+        ) != list(rotations):
             return {}
-        widths = {name: self.widths[name] for name in self.plan.fields}
+        widths = {name: self.widths[name] for name in rotations}
         return fitting_layers(self.warm_up.dense(), state, widths, rotations) or {}
 
     def bases(self) -> tuple[dict[str, Basis], dict[str, Floats | None]]:
         """Basis of every table, and the rotation of every field."""
+        if self._columns:
+            return selected(self._columns, self.plan, self.widths)
         moments = {name: self._moment(table) for name, table in self.tables.items()}
         whole = {
             field: sum((moments[t.name] for t in self.tables.values() if t.field == field), 0.0)
@@ -181,9 +169,9 @@ class _Start:
         }
         rotations = self._rotations({name: np.asarray(value) for name, value in whole.items()})
         bases = {
-            name: _prefix(rotations[table.field], table.embedding_dim)
+            name: first_axes(rotations[table.field], table.embedding_dim)
             if self.plan.join == "pad" and rotations[table.field] is not None
-            else _basis(moments[name], rotations[table.field], table.embedding_dim)
+            else strongest(moments[name], rotations[table.field], table.embedding_dim)
             for name, table in self.tables.items()
         }
         return bases, rotations
@@ -210,7 +198,7 @@ class _Start:
         free = {name: moment[fixed:, fixed:] for name, moment in moments.items()}
         axes = self.plan.out_dim - fixed
         return {
-            name: _beside(fixed, turn[:, :axes])
+            name: beside(fixed, turn[:, :axes])
             for name, turn in common_turn(free, is_pair=len(free) == 2).items()
         }
 
@@ -253,27 +241,3 @@ class _Start:
 
     def _counts(self, field: str) -> NDArray[np.int64]:
         return lookups_per_id(self._data, field)
-
-
-def _basis(moment: Floats, rotation: Floats | None, width: int) -> Basis:
-    """Basis of a table of a width, from the second moment of its ids' vectors."""
-    turned = moment if rotation is None else rotation.T @ moment @ rotation
-    turn = np.eye(len(moment)) if rotation is None else rotation
-    if width == len(turned):
-        return Basis(turn, None)
-    down, up = directions(turned)
-    return Basis(turn @ down[:, :width], up[:width])
-
-
-def _prefix(rotation: Floats | None, width: int) -> Basis:
-    """Basis of a table that is padded: the strongest axes of the rotation that all share."""
-    assert rotation is not None
-    return Basis(rotation[:, :width], None)
-
-
-def _beside(fixed: int, turn: Floats) -> Floats:
-    """A rotation of the axes behind the first ``fixed`` ones, which stay."""
-    whole = np.zeros((fixed + turn.shape[0], fixed + turn.shape[1]))
-    whole[:fixed, :fixed] = np.eye(fixed)
-    whole[fixed:, fixed:] = turn
-    return whole

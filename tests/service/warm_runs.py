@@ -159,7 +159,7 @@ def started(config: TrainConfig) -> Started:
         return Started(
             tables=tables,
             projections=projections,
-            scores=_scores(engine, config, info, plan, ranks),
+            scores=scores_of(engine, config, info, plan, ranks),
         )
 
 
@@ -184,7 +184,7 @@ def _joined(parts):
     return whole
 
 
-def _scores(engine, config, info, plan: SizingPlan, ranks):
+def scores_of(engine, config, info, plan: SizingPlan, ranks):
     loader = Loader(
         config.data,
         info,

@@ -10,8 +10,9 @@ from typing import Final, get_args
 
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
+from service.search.methods.sseds import SSEDS
 
-Method = RandomSearch | SpectralSearch
+Method = RandomSearch | SpectralSearch | SSEDS
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {method.__dataclass_fields__["kind"].default: method for method in get_args(Method)}
