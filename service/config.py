@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from models.embeddings.choices import Embeddings, MixedChoice
 from models.networks import DLRMNetwork, Network
 from models.tables import SparseOptimizer
 from sharding.constraints import ShardingConfig
@@ -85,6 +86,11 @@ class TrainConfig:
 
     network: Annotated[Network, Field(discriminator="kind")] = field(default_factory=DLRMNetwork)
     """Network behind the embeddings, with its layer sizes; the preset chooses which."""
+
+    embeddings: Annotated[Embeddings, Field(discriminator="kind")] = field(
+        default_factory=MixedChoice
+    )
+    """What looks ids up: the tables of the sizing plan, or a method's own."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights move."""
@@ -245,6 +251,12 @@ class TrainConfig:
         if self.resume_from is not None and self.warm_start is not None:
             raise ValueError(
                 "--resume-from and --warm-start both say what tables start from; give one of them"
+            )
+        other = self.resume_from or self.warm_start
+        if other is not None and self.embeddings.kind != "mixed":
+            raise ValueError(
+                f"embeddings of kind {self.embeddings.kind!r} cannot start from {other}: only the "
+                f"tables of a sizing plan (kind 'mixed') do; leave it out"
             )
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite contradict each other; give one of them")

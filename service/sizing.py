@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from models.layout import Layout
 from models.sizing import BudgetFor, PlanBytes, RowAlignment, Serving, ServingDtype, plan_bytes
 from models.tables import (
     PACKED_DIMS,
@@ -163,7 +164,7 @@ def read_sizing(path: Path) -> SizingFile:
 
 
 def check_trainable(
-    plan: SizingPlan, optimizer: SparseOptimizer, device: Literal["cpu", "cuda"] = "cpu"
+    plan: Layout, optimizer: SparseOptimizer, device: Literal["cpu", "cuda"] = "cpu"
 ) -> None:
     """Refuse widths that an optimizer's kernels do not take; dense tables may have any.
 
@@ -178,7 +179,7 @@ def check_trainable(
         )
 
 
-def odd_table(plan: SizingPlan) -> Table | None:
+def odd_table(plan: Layout) -> Table | None:
     """A table whose width only dense kernels take; None where there is none."""
     return next(
         (

@@ -46,6 +46,11 @@ class WarmUp:
         run = RunFolder(folder)
         self.folder = folder
         self.config = run.read_config()
+        if self.config.embeddings.kind != "mixed":
+            raise ValueError(
+                f"run {folder} has embeddings of kind {self.config.embeddings.kind!r}, expected "
+                f"the tables of a sizing plan (kind 'mixed'); name a run that has them"
+            )
         plan = read_sizing(folder / SIZING_FILE).plan
         self.plan: SizingPlan = replace(plan, join=self.config.network.join)
         checkpoint = checkpoint or best_checkpoint(run.checkpoints)

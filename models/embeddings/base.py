@@ -3,32 +3,90 @@
 # Shapes:  B batch, F fields, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
+from torchrec import EmbeddingBagCollection
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What a step of training is about to move, and how far training is."""
+
+    moves_weights: bool = True
+    """Whether tables and layers move; else they keep values and optimizer state to the bit."""
+    moves_architecture: bool = False
+    step: int = 0
+    """Steps of the weights before this one."""
+    num_examples: int = 0
+    """Examples of all ranks that the weights have learned from before this step."""
+    seed: int = 0
+    """Of the run."""
+
+    def generator(self) -> torch.Generator:
+        """Noise of this step: the same on all ranks, and in a run that is resumed."""
+        entropy = np.random.SeedSequence([self.seed, self.step, self.moves_weights])
+        return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 
 class FieldEmbeddings(nn.Module, ABC):
     """What every model is handed: looks up, pools and brings the fields side by side.
 
+    `TrainPipelineSparseDist` traces ``forward`` with stand-ins for tensors. What looks into them,
+    or chooses by their values, belongs into a module of its own that holds no tables.
+
+    All parameters must have a part in every loss, if only times 0: ranks wait for all gradients.
+
     Attributes:
         field_names: The fields in the order of the output.
         field_dims: ``D_f``; all ``out_dim`` where the model needs equal widths.
         out_dim: ``D``, the widest of them.
+        tables: The only collection of tables, those of the choice's ``layout``.
+        turn: What the step that is being made moves; not to be looked at in evaluation, when
+            ``training`` is False.
     """
+
+    architecture: ClassVar[tuple[str, ...]] = ()
+    """Parameters by name that decide what becomes of tables, and have steps of their own."""
 
     field_names: tuple[str, ...]
     field_dims: tuple[int, ...]
     out_dim: int
+    tables: EmbeddingBagCollection
+    turn: Turn = Turn()
 
     @abstractmethod
-    def forward(self, features: KeyedJaggedTensor) -> Tensor:
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:
         """Turn a batch of ids into vectors.
 
         Shape:
-            - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table.
+            - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table; weights of the
+              examples ``(B,)``, 0 for those that only fill the batch up, or None for 1.
             - Output: ``(B, sum of D_f)``.
         """
+
+    def take_turn(self, turn: Turn) -> None:
+        """Hear what the next step moves."""
+        self.turn = turn
+
+    def look_up(self, features: KeyedJaggedTensor) -> KeyedTensor:
+        """The pooled vectors of all tables; of tables that are not to move, without gradients.
+
+        Fused kernels apply their optimizer in every backward pass that reaches them.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.turn.moves_weights):
+            pooled: KeyedTensor = self.tables(features)
+            if not self.turn.moves_weights:
+                pooled.values()  # waits here: what arrives with gradients on wants them back
+            return pooled
+
+    def objective(self, loss: Tensor) -> Tensor:
+        """What training minimises, given the loss of the batch that was looked up last."""
+        return loss
 
     def num_bytes(self) -> int:
         """Bytes of all weights, tables and projections, as they are allocated."""

@@ -3,9 +3,8 @@
 # Shapes:  B batch, D_f width of field f's vector (D where all are equal), d width of a table,
 #          n tables of one width
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import groupby
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +13,9 @@ from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.choice import Pooling, ProjectionInit
 from models.embeddings.packed import SlotSelector, feature_names, slotted
 from models.tables import SizingPlan, Table
-
-ProjectionInit = Literal["prefix", "orthogonal", "xavier", "identity"]
-"""Start of a projection: the first ``d`` of ``D`` axes, a random rotation, or random weights."""
-
-Pooling = Literal["sum", "mean"]
 
 
 class MixedEmbeddings(FieldEmbeddings):
@@ -70,16 +65,16 @@ class MixedEmbeddings(FieldEmbeddings):
         blocks_of = _by_field(tables)
         self.field_dims = tuple(plan.target_dim(blocks[0]) for blocks in blocks_of.values())
         self.out_dim = max(self.field_dims)
-        self.tables = EmbeddingBagCollection(
-            tables=[_bag_config(table, blocks_of[table.field], pooling) for table in tables],
-            device=torch.device(device) if device is not None else None,
-        )
+        are_parts = {
+            name for name, blocks in blocks_of.items() if _is_mean_of_several(blocks, pooling)
+        }
+        self.tables = bag_collection(tables, pooling, device, sums=are_parts)
         init = None if plan.join == "pad" else projection_init
         self.unify = WidthUnifier(tables, self.field_dims, init=init, pooling=pooling)
 
-    def forward(self, features: KeyedJaggedTensor) -> Tensor:
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Look up, pool and project every field."""
-        unified: Tensor = self.unify(self.tables(features), features)
+        unified: Tensor = self.unify(self.look_up(features), features)
         return unified
 
 
@@ -194,17 +189,39 @@ def _keys_of_means(
     return means
 
 
-def _bag_config(
-    table: Table, blocks: Sequence[Table], pooling: Mapping[str, Pooling]
-) -> EmbeddingBagConfig:
-    is_mean = pooling.get(table.field) == "mean" and not _is_mean_of_several(blocks, pooling)
-    return EmbeddingBagConfig(
-        name=table.name,
-        feature_names=feature_names(table, pooling),
-        num_embeddings=table.stored.num_embeddings,
-        embedding_dim=table.stored.embedding_dim,
-        pooling=PoolingType.MEAN if is_mean else PoolingType.SUM,
-    )
+def bag_collection(
+    tables: Sequence[Table],
+    pooling: Mapping[str, Pooling] | None = None,
+    device: torch.device | str | None = None,
+    *,
+    sums: Container[str] = (),
+) -> EmbeddingBagCollection:
+    """The tables as kernels hold them, in one collection.
+
+    Kernels take the mean of a list where it is one feature's; means over several features, those of
+    slots and of blocks, are summed here and divided by whoever puts them together.
+
+    Args:
+        tables: All of them.
+        pooling: The list-valued fields, and how each is pooled.
+        device: Where they are created.
+        sums: Fields whose tables are parts of one mean.
+    """
+    pooling = pooling or {}
+    configs = [
+        EmbeddingBagConfig(
+            name=table.name,
+            feature_names=feature_names(table, pooling),
+            num_embeddings=table.stored.num_embeddings,
+            embedding_dim=table.stored.embedding_dim,
+            pooling=PoolingType.MEAN
+            if pooling.get(table.field) == "mean" and table.packing == 1 and table.field not in sums
+            else PoolingType.SUM,
+        )
+        for table in tables
+    ]
+    where = torch.device(device) if device is not None else None
+    return EmbeddingBagCollection(tables=configs, device=where)
 
 
 def _projections(num_tables: int, width: int, target: int, init: ProjectionInit) -> Tensor:

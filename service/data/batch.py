@@ -14,7 +14,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
 from models.embeddings.packed import feature_keys, slotted
-from models.tables import SizingPlan, Table
+from models.layout import Layout
+from models.tables import Table
 
 Ids = npt.NDArray[np.int32]
 
@@ -173,7 +174,7 @@ class FeatureBuilder:
         list_fields: Fields whose columns are lists.
     """
 
-    def __init__(self, plan: SizingPlan, list_fields: Sequence[str] = ()) -> None:
+    def __init__(self, plan: Layout, list_fields: Sequence[str] = ()) -> None:
         self.single_fields = tuple(name for name in plan.fields if name not in list_fields)
         self.list_fields = tuple(name for name in plan.fields if name in list_fields)
         self._tables = list(plan.tables())

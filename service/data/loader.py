@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.tables import SizingPlan
+from models.layout import Layout
 from service.data.batch import Batch, Columns, FeatureBuilder
 from service.data.dataset import DatasetInfo, FieldInfo, Split
 from service.data.lookup_weights import LookupWeights
@@ -48,7 +48,8 @@ class Loader:
         folder: Dataset folder.
         info: Its ``dataset.json``.
         split: Which split to read.
-        plan: Its fields are read, its tables are the keys of the features.
+        plan: Its fields are read, its tables are the keys of the features; a sizing plan, or the
+            tables that embeddings have laid out.
         batch_size: Examples per rank and step.
         rank: This rank.
         world_size: Number of ranks.
@@ -72,7 +73,7 @@ class Loader:
         folder: Path,
         info: DatasetInfo,
         split: Split,
-        plan: SizingPlan,
+        plan: Layout,
         *,
         batch_size: int,
         rank: int = 0,
@@ -174,7 +175,7 @@ class Loader:
         return batch.pin_memory() if self._pin_memory else batch
 
 
-def _fields_of(plan: SizingPlan, info: DatasetInfo, folder: Path) -> dict[str, FieldInfo]:
+def _fields_of(plan: Layout, info: DatasetInfo, folder: Path) -> dict[str, FieldInfo]:
     """What the dataset says of the plan's fields."""
     known = {field.stats.name: field for field in info.fields}
     if missing := [name for name in plan.fields if name not in known]:

@@ -9,17 +9,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torchrec.distributed import DistributedModelParallel
 from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.distributed.types import ShardingEnv
-from torchrec.optim.keyed import CombinedOptimizer
 
 from models.base import CtrModel
-from models.embeddings.mixed import MixedEmbeddings
+from models.embeddings.choice import Surroundings
 from models.tables import SizingPlan
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
 from service.sizing import check_trainable
 from service.train.initialise import initialise_tables
-from service.train.optimizers import build_optimizer, fuse_optimizer
+from service.train.optimizers import Optimizers, build_optimizer, fuse_optimizer
 from service.train.penalty import L2Penalty
 from service.train.sharding_plan import choose_placement
 from service.train.task import TrainTask
@@ -33,7 +32,7 @@ class Engine:
 
     model: DistributedModelParallel
     """A sharded `TrainTask`."""
-    optimizer: CombinedOptimizer
+    optimizer: Optimizers
     """The tables' optimizer, and Adam of everything else."""
     placement: Placement
     """Where every table lives."""
@@ -45,7 +44,7 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
     Args:
         config: The run.
         info: The dataset; gives the dense columns, the task and the label's mean.
-        plan: Width of every table.
+        plan: The sizing plan; the embeddings that the run has chosen may lay out other tables.
         ranks: The ranks that share the model.
 
     Raises:
@@ -53,13 +52,12 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         PlanError: If the tables do not fit on the ranks.
     """
     device: Literal["cpu", "cuda"] = "cuda" if ranks.device.type == "cuda" else "cpu"
-    check_trainable(plan, config.optimizer.sparse, device)
+    layout = config.embeddings.layout(plan)
+    check_trainable(layout, config.optimizer.sparse, device)
     torch.manual_seed(config.seed)
     task = build_task(config, info, plan, device=ranks.device, tables_on="meta")
-    embeddings = task.network.embeddings
-    assert isinstance(embeddings, MixedEmbeddings)
-    fuse_optimizer(embeddings.tables, config.optimizer, ranks.device)
-    placement = choose_placement(config, info, plan, task, ranks)
+    fuse_optimizer(task.network.embeddings.tables, config.optimizer, ranks.device)
+    placement = choose_placement(config, info, layout, task, ranks)
     everyone = torch.distributed.group.WORLD
     assert everyone is not None  # joined_ranks has made it
     model = DistributedModelParallel(
@@ -74,12 +72,18 @@ def build_engine(config: TrainConfig, info: DatasetInfo, plan: SizingPlan, ranks
         _unwrap_copies(model)
     initialise_tables(
         model,
-        plan,
+        layout,
         seed=config.seed,
         init=config.table_init,
         rows_of=config.table_init_rows,
     )
-    optimizer = build_optimizer(model, config.optimizer)
+    alternation = config.embeddings.alternation
+    optimizer = build_optimizer(
+        model,
+        config.optimizer,
+        architecture=task.network.embeddings.architecture,
+        architecture_lr=alternation.lr if alternation else 0.0,
+    )
     return Engine(model=model, optimizer=optimizer, placement=placement)
 
 
@@ -92,12 +96,14 @@ def build_task(
     tables_on: str | None = None,
 ) -> TrainTask:
     """Build the network of a run, unsharded; ``tables_on="meta"`` leaves its tables unallocated."""
-    embeddings = MixedEmbeddings(
-        replace(plan, join=config.network.join),
+    given = Surroundings(
+        plan=replace(plan, join=config.network.join),
+        fields=info.field_stats,
         pooling={field.stats.name: config.pooling for field in info.fields if field.is_list},
         projection_init=config.projection_init,
         device=tables_on or device,
     )
+    embeddings = config.embeddings.build(given)
     network = config.network.build(embeddings, len(info.dense))
     label_mean = info.splits["train"].label_mean
     return TrainTask(

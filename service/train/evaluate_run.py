@@ -8,6 +8,7 @@ from typing import Literal
 from torch import nn
 
 from models.layers.linear import set_matmul
+from models.layout import Layout
 from models.sizing import Serving, plan_bytes
 from models.tables import SizingPlan
 from service.checkpoint import Checkpoints
@@ -104,16 +105,22 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     for name in config.slices:
         check_slice(info, name)
     plan = replace(sizing.plan, join=trained.network.join)
+    layout = trained.embeddings.layout(plan)
+    if config.dtype is not None and trained.embeddings.kind != "mixed":
+        raise ValueError(
+            f"dtype={config.dtype!r} rounds the tables of a sizing plan, and {config.run} has "
+            f"embeddings of kind {trained.embeddings.kind!r}; leave it out"
+        )
     serving = Serving(dtype=config.dtype or "fp32", row_alignment=sizing.row_alignment)
     serving.check(plan)
     with joined_ranks(config.device) as ranks:
         set_matmul(ranks.from_first(lambda: set_matmul(matmul_of(trained, folder))))
         model, checkpoint = _restored(config, trained, info, plan, ranks)
-        scored = _scored(config, info, plan, model, ranks)
+        scored = _scored(config, info, layout, model, ranks)
         served = None
         if config.dtype is not None:
             round_tables(model, plan, config.dtype)
-            rounded = _scored(config, info, plan, model, ranks)
+            rounded = _scored(config, info, layout, model, ranks)
             served = _served(config.dtype, plan, serving, scored, rounded)
         return EvaluateResult(
             checkpoint=checkpoint,
@@ -132,7 +139,7 @@ class _Scored:
 
 
 def _scored(
-    config: EvaluateConfig, info: DatasetInfo, plan: SizingPlan, model: nn.Module, ranks: Ranks
+    config: EvaluateConfig, info: DatasetInfo, layout: Layout, model: nn.Module, ranks: Ranks
 ) -> _Scored:
     """The scores of a model as it is; the same on all ranks."""
     data = config.data
@@ -141,7 +148,7 @@ def _scored(
         data,
         info,
         config.split,
-        plan,
+        layout,
         batch_size=config.batch_size,
         rank=ranks.rank,
         world_size=ranks.world_size,
@@ -182,7 +189,8 @@ def _restored(
     """The run's model with the weights of a checkpoint, and the checkpoint's name."""
     # Tables are placed anew for these ranks; nothing is updated, so any optimizer will do that
     # takes their widths.
-    frozen = replace(trained.optimizer, sparse="amsgrad" if odd_table(plan) else "sgd")
+    is_odd = odd_table(trained.embeddings.layout(plan)) is not None
+    frozen = replace(trained.optimizer, sparse="amsgrad" if is_odd else "sgd")
     placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
     if config.dtype is not None:  # whole rows on one rank, for each has one scale
         whole_rows = ShardingConfig(kernel=trained.sharding.kernel)

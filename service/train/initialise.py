@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from models.embeddings.packed import pack
-from models.tables import SizingPlan, Table
+from models.layout import Layout
+from models.tables import Table
 
 CHUNK_ROWS = 65_536
 """Rows that one generator fills; a multiple of every packing."""
@@ -25,7 +26,7 @@ RowsOf = Literal["table", "field"]
 @torch.no_grad()
 def initialise_tables(
     model: nn.Module,
-    plan: SizingPlan,
+    plan: Layout,
     *,
     seed: int,
     init: TableInit = "rows",
@@ -55,7 +56,7 @@ def initialise_tables(
 
 
 def starting_bounds(
-    plan: SizingPlan, init: TableInit = "rows", rows_of: RowsOf = "table"
+    plan: Layout, init: TableInit = "rows", rows_of: RowsOf = "table"
 ) -> dict[str, float]:
     """Largest absolute weight of every table's start."""
     field_rows: Counter[str] = Counter()

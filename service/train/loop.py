@@ -12,7 +12,6 @@ from service.checkpoint import Checkpoints, Progress
 from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import Split, read_dataset_info
-from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
 from service.resize.resume import resumed_from
 from service.run_folder import RESULT_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
@@ -26,7 +25,9 @@ from service.train.rates import Rates
 from service.train.record import matmul_of, record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
+from service.train.run_data import RunData
 from service.train.task import StepOutput
+from service.train.turns import Turns
 from service.train.warm_start import warm_start
 from service.train.watchdog import PATIENT, Watchdog
 
@@ -79,8 +80,9 @@ class _Training:
         self.warnings: list[str] = []
         self.progress = self._resume()
         self._saved_step = self.progress.step
-        self.train_loader = self._loader("train", seed=config.seed if config.shuffle else None)
-        steps = config.epochs * len(self.train_loader)
+        self.data = RunData(config, self.info, config.embeddings.layout(self.plan), ranks)
+        self.turns = Turns(config, self.data, self.model, self.optimizer)
+        steps = config.epochs * len(self.data.train)
         total_steps = min(steps, config.max_steps or steps)
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
         self.watchdog = Watchdog(ranks, config.output, seconds=config.hang_timeout)
@@ -117,16 +119,12 @@ class _Training:
     def _train_epoch(self) -> None:
         """Train on the rest of this epoch, or until the run is done or stopped."""
         progress, config = self.progress, self.config
-        batches = self.reporter.waiting_for(
-            self.watchdog.loading(
-                self.train_loader.batches(progress.epoch, first_batch=progress.batch)
-            )
-        )
+        batches = self.reporter.waiting_for(self.watchdog.loading(self.turns.batches(progress)))
         while (loss := self._step(batches)) is not None:
             self.rates.step()
             progress.step += 1
             progress.batch += 1
-            self.reporter.end_step(progress, loss, self.train_loader)
+            self.reporter.end_step(progress, loss, self.data.train)
             if _is_due(progress.step, config.validate_every) or progress.step == config.max_steps:
                 self._validate()
             elif _is_due(progress.step, config.checkpoint_every):
@@ -143,10 +141,9 @@ class _Training:
         self.reporter.start_step()
         self.watchdog.beat("training", self.progress.step)
         try:
-            loss, _, _ = self.pipeline.progress(batches)
+            return self.turns.step(self.pipeline, batches, self.progress)
         except StopIteration:
             return None
-        return loss
 
     def _check_stop(self, turn: int = 0) -> None:
         """End here if any rank was told to stop; with several ranks, asked at some turns only.
@@ -165,7 +162,7 @@ class _Training:
         is_epoch_done = progress.epoch > 0 and progress.batch == 0
         return (
             progress.validated_step < progress.step > 0
-            and self._has_rows("validation")
+            and self.data.has_rows("validation")
             and (
                 is_epoch_done
                 or _is_due(progress.step, config.validate_every)
@@ -186,7 +183,7 @@ class _Training:
         self.reporter.flush(self.progress)
         # An epoch may end on a step that was validated already; judging it twice would count as
         # no improvement.
-        if self.progress.validated_step != self.progress.step and self._has_rows("validation"):
+        if self.progress.validated_step != self.progress.step and self.data.has_rows("validation"):
             self._judge(self._evaluate("validation"))
         self._save()
 
@@ -209,7 +206,7 @@ class _Training:
         assert best is not None  # the last validation has saved one
         self._note_damage()
         loaded = self.checkpoints.load(self.model, None, best)
-        split: Split = next(s for s in ("test", "validation", "train") if self._has_rows(s))
+        split: Split = next(s for s in ("test", "validation", "train") if self.data.has_rows(s))
         scores = self._evaluate(split)
         result = self._result(split, asdict(scores))
         self.reporter.scored(loaded.step, loaded.epoch, scores, split)
@@ -219,7 +216,7 @@ class _Training:
 
     def _evaluate(self, split: Split) -> Scores:
         self.pipeline.detach()  # else the model only answers to the pipeline
-        loader = self._loader(split)
+        loader = self.data.loader(split)
         return evaluate(self.model, loader, self.ranks, self.info.task, on_batch=self._on_batch)
 
     def _on_batch(self, number: int) -> None:
@@ -260,26 +257,6 @@ class _Training:
         check_order(progress, order, path)
         progress.order = order
         return progress
-
-    def _loader(self, split: Split, seed: int | None = None) -> Loader:
-        return Loader(
-            self.config.data,
-            self.info,
-            split,
-            self.plan,
-            batch_size=self.config.batch_size,
-            rank=self.ranks.rank,
-            world_size=self.ranks.world_size,
-            seed=seed,
-            pin_memory=self.ranks.device.type == "cuda",
-            l2_power=self.config.l2_power if self._is_penalised(split) else 0.0,
-        )
-
-    def _is_penalised(self, split: Split) -> bool:
-        return split == "train" and self.config.is_regularised
-
-    def _has_rows(self, split: Split) -> bool:
-        return split in self.info.splits and self.info.splits[split].num_rows > 0
 
     def _result(
         self, split: Split, scores: dict[str, float], *, stopped_by: str | None = None

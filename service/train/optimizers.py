@@ -6,7 +6,7 @@ and AMSGrad this is more than a matter of speed: rows that a batch does not read
 momentum they have left, and their moments decay at every step. That is what the papers train.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -18,10 +18,11 @@ from torch.distributed.optim import (
 )
 from torch.optim import Optimizer
 from torchrec.distributed import DistributedModelParallel
-from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
+from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimizerWrapper
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
+from models.embeddings.base import Turn
 from models.tables import SparseOptimizer, is_fused
 from service.config import OptimizerConfig
 
@@ -44,6 +45,9 @@ DENSE_OPTIMIZERS: Final[Mapping[SparseOptimizer, Callable[..., Optimizer]]] = Ma
 )
 """What moves data-parallel tables, and everything else by ``adam``."""
 
+EMBEDDINGS: Final = "network.embeddings."
+"""What the names of all weights of the embeddings begin with."""
+
 
 def fuse_optimizer(tables: nn.Module, config: OptimizerConfig, device: torch.device) -> None:
     """Tell TorchRec, before it shards, what FBGEMM applies to the tables in the backward pass."""
@@ -53,20 +57,66 @@ def fuse_optimizer(tables: nn.Module, config: OptimizerConfig, device: torch.dev
         )
 
 
-def build_optimizer(model: DistributedModelParallel, config: OptimizerConfig) -> CombinedOptimizer:
-    """One optimizer of all weights of a sharded model, its last group the dense layers'."""
-    return CombinedOptimizer([model.fused_optimizer, *_unfused(model, config)])
+class Optimizers(CombinedOptimizer):
+    """One optimizer of all weights, which in a step moves those alone whose turn it is.
+
+    Args:
+        weights: Of tables and layers; the last group is the dense layers'.
+        architecture: Of what decides what becomes of tables; None where nothing does.
+    """
+
+    turn: Turn = Turn()
+
+    def __init__(
+        self, weights: Sequence[KeyedOptimizer], architecture: KeyedOptimizer | None = None
+    ) -> None:
+        self._architecture = architecture
+        parts = [] if architecture is None else [architecture]
+        super().__init__([*parts, *weights])
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as torchrec's
+        """Move what the turn says."""
+        for _, part in self.optimizers:
+            is_architecture = part is self._architecture
+            if self.turn.moves_architecture if is_architecture else self.turn.moves_weights:
+                part.step(closure=closure)
+
+
+def build_optimizer(
+    model: DistributedModelParallel,
+    config: OptimizerConfig,
+    *,
+    architecture: Collection[str] = (),
+    architecture_lr: float = 0.0,
+) -> Optimizers:
+    """One optimizer of all weights of a sharded model, its last group the dense layers'.
+
+    Args:
+        model: The model.
+        config: How weights move.
+        architecture: Parameters of the embeddings, by their names there, that move by themselves.
+        architecture_lr: Their learning rate, of Adam.
+    """
+    names = {f"{EMBEDDINGS}{name}" for name in architecture}
+    weights = [model.fused_optimizer, *_unfused(model, config, without=names)]
+    if not names:
+        return Optimizers(weights)
+    own = {name: weight for name, weight in model.named_parameters() if name in names}
+    assert own.keys() == names
+    adam = partial(DENSE_OPTIMIZERS["adam"], lr=architecture_lr, eps=config.eps)
+    return Optimizers(weights, KeyedOptimizerWrapper(own, adam))
 
 
 def _unfused(
-    model: DistributedModelParallel, config: OptimizerConfig
+    model: DistributedModelParallel, config: OptimizerConfig, *, without: Collection[str]
 ) -> Iterator[KeyedOptimizerWrapper]:
     # Data-parallel tables ignore the fused optimizer: they get the same algorithm outside of the
     # backward pass, or they would silently keep their starting values.
     tables: dict[str, nn.Parameter] = {}
     dense: dict[str, nn.Parameter] = {}
     for name, parameter in in_backward_optimizer_filter(model.named_parameters()):
-        (tables if ".embedding_bags." in name else dense)[name] = parameter
+        if name not in without:
+            (tables if ".embedding_bags." in name else dense)[name] = parameter
     if tables:
         yield KeyedOptimizerWrapper(
             tables, partial(DENSE_OPTIMIZERS[config.sparse], **_sparse_arguments(config))

@@ -1,6 +1,7 @@
 """What a run writes down before its first step: configuration, plans and bytes."""
 
 import shutil
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -8,14 +9,16 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from models.layers.linear import active_matmul
-from models.sizing.budget import plan_bytes
+from models.sizing.budget import FP32_SERVING, PROJECTION_BYTES, plan_bytes, table_bytes
 from models.tables import SizingPlan
+from service.checkpoint.optimizer_state import TABLES
 from service.config import TrainConfig
 from service.distributed import Ranks
 from service.metrics import TrainMetrics
 from service.run_folder import RUN_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sharding_file import write_sharding
 from service.train.engine import Engine
+from service.train.optimizers import EMBEDDINGS
 from service.train.warm_start import warm_start_facts
 
 
@@ -44,16 +47,13 @@ def record_run(
     metrics.plan_imbalance.set(max(by_rank) * len(by_rank) / sum(by_rank))
     if not ranks.is_first:
         return
-    planned = plan_bytes(plan, config.optimizer.sparse)
+    planned = _planned(config, plan, engine)
     facts: dict[str, object] = {
         "world_size": ranks.world_size,
         "device": str(ranks.device),
         "matmul": active_matmul(),
         "threads": torch.get_num_threads(),
-        "parameters": {
-            "tables": planned.embedding_params,
-            "projections": planned.projection_params,
-        },
+        "parameters": {"tables": planned.tables, "projections": planned.others},
         "training_bytes": {"planned": planned.training_bytes, "tables_by_rank": by_rank},
     }
     if config.warm_start is not None:
@@ -63,6 +63,31 @@ def record_run(
     if config.sizing.resolve() != copy.resolve():
         shutil.copyfile(config.sizing, copy)
     write_sharding(engine.placement, folder.path / SHARDING_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    tables: int
+    others: int
+    """Weights of the embeddings beside the tables: projections, or what a method has there."""
+    training_bytes: int
+
+
+def _planned(config: TrainConfig, plan: SizingPlan, engine: Engine) -> _Planned:
+    """Weights and bytes of the embeddings, from the shapes of the tables."""
+    optimizer = config.optimizer.sparse
+    if config.embeddings.kind == "mixed":
+        cost = plan_bytes(plan, optimizer)
+        return _Planned(cost.embedding_params, cost.projection_params, cost.training_bytes)
+    tables = list(config.embeddings.layout(plan).tables())
+    num_bytes = sum(table_bytes(table, 0, optimizer, FP32_SERVING).total for table in tables)
+    others = sum(
+        weight.numel()
+        for name, weight in engine.model.named_parameters()
+        if name.startswith(EMBEDDINGS) and TABLES not in name
+    )
+    params = sum(table.num_embeddings * table.embedding_dim for table in tables)
+    return _Planned(params, others, num_bytes + PROJECTION_BYTES * others)
 
 
 def matmul_of(config: TrainConfig, folder: RunFolder) -> Literal["auto", "mkl", "onednn"]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pydantic import TypeAdapter
 from torch import nn
 
-from models.tables import SizingPlan, is_fused
+from models.layout import Layout
+from models.tables import is_fused
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def choose_placement(
-    config: TrainConfig, info: DatasetInfo, plan: SizingPlan, module: nn.Module, ranks: Ranks
+    config: TrainConfig, info: DatasetInfo, plan: Layout, module: nn.Module, ranks: Ranks
 ) -> Placement:
     """Say where every table of a run lives; the first rank decides for all.
 
@@ -30,7 +31,7 @@ def choose_placement(
     Args:
         config: The run.
         info: The dataset; says how many ids an example has.
-        plan: Width of every table.
+        plan: Which tables there are.
         module: The model, unsharded.
         ranks: The ranks that share it.
 
@@ -42,7 +43,7 @@ def choose_placement(
 
 
 def _choose(
-    config: TrainConfig, info: DatasetInfo, plan: SizingPlan, module: nn.Module, ranks: Ranks
+    config: TrainConfig, info: DatasetInfo, plan: Layout, module: nn.Module, ranks: Ranks
 ) -> Placement:
     if config.plan is not None:
         placement = read_sharding(config.plan)

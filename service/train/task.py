@@ -76,7 +76,7 @@ class TrainTask(nn.Module):
         """Score a batch and compare it with its labels."""
         # Outside of autocast: projections of narrow tables are small, and casting their inputs and
         # outputs costs more than bf16 saves.
-        fields = self.network.embeddings(batch.features)
+        fields = self.network.embeddings(batch.features, batch.weights)
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
             scores = self.network.score(batch.dense, fields)
         scores = scores.float() + self.constant
@@ -89,6 +89,8 @@ class TrainTask(nn.Module):
         if self.clip is not None:
             predictions = predictions.clamp(*self.clip)
         output = loss.detach(), predictions.detach(), batch.labels.detach()
+        if self.training:
+            loss = self.network.embeddings.objective(loss)
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(fields, batch.weights, batch.lookup_weights)
         return loss, output

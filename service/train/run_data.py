@@ -1,0 +1,48 @@
+"""The splits of a run's dataset as its tables read them."""
+
+from models.layout import Layout
+from service.config import TrainConfig
+from service.data.dataset import DatasetInfo, Split
+from service.data.loader import Loader
+from service.distributed import Ranks
+
+
+class RunData:
+    """Makes the loaders of one run on one rank.
+
+    Args:
+        config: The run.
+        info: Its dataset.
+        layout: The tables that ids are looked up in.
+        ranks: The ranks that share every batch.
+
+    Attributes:
+        train: The training split in the order of the run.
+    """
+
+    def __init__(
+        self, config: TrainConfig, info: DatasetInfo, layout: Layout, ranks: Ranks
+    ) -> None:
+        self._config, self._info, self._layout, self._ranks = config, info, layout, ranks
+        self.train = self.loader("train", is_shuffled=config.shuffle)
+
+    def has_rows(self, split: Split) -> bool:
+        """Whether a split is there and not empty."""
+        return split in self._info.splits and self._info.splits[split].num_rows > 0
+
+    def loader(self, split: Split, *, is_shuffled: bool = False) -> Loader:
+        """Read a split, in the order of the run's seed or in that of its parts."""
+        config, ranks = self._config, self._ranks
+        is_penalised = split == "train" and config.is_regularised
+        return Loader(
+            config.data,
+            self._info,
+            split,
+            self._layout,
+            batch_size=config.batch_size,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            seed=config.seed if is_shuffled else None,
+            pin_memory=ranks.device.type == "cuda",
+            l2_power=config.l2_power if is_penalised else 0.0,
+        )
