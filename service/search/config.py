@@ -13,7 +13,7 @@ from service.search.methods.random_search import RandomSearch
 from service.sizing import DEFAULT_BASE_DIM
 
 SET_BY_SEARCH: Final = (
-    *("sizing", "plan", "warm_start", "warm_columns"),
+    *("sizing", "plan", "embeddings", "warm_start", "warm_columns"),
     *("resume_from", "resume_data"),
 )
 """Settings of a training that every stage gets from the search."""
