@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from models.sizing import (
     plan_bytes,
     uniform_bytes,
 )
-from models.sizing.base import MAX_WIDTH
+from models.sizing.base import MAX_WIDTH, FittedScheme
 from models.sizing.blocks import cut
 from models.sizing.rounding import width_grid
 from models.sizing.rows import RowChoice, row_choices
@@ -42,7 +43,7 @@ def fit_budget(
     """
     scheme = request.scheme
     own, base = counted_bytes(asked, request), base_bytes(fields, request)
-    if own > base:
+    if own > base and not isinstance(scheme, FittedScheme):
         logger.info(
             "the widths of scheme %s alone take %.3g times the bytes of uniform %d; under the "
             "budget only their shape counts",
@@ -51,6 +52,8 @@ def fit_budget(
             request.base_dim,
         )
     try:
+        if isinstance(scheme, FittedScheme):
+            return _fit_itself(scheme, budget_bytes, fields, request)
         return best_fit(
             asked,
             budget_bytes,
@@ -66,6 +69,33 @@ def fit_budget(
         )
     except PlanError as error:
         raise _explained(error, request, fields) from error
+
+
+def _fit_itself(
+    scheme: FittedScheme, budget_bytes: int, fields: Sequence[FieldStats], request: "SizingRequest"
+) -> Fit:
+    def plan_of(scheme: FittedScheme) -> SizingPlan:
+        return at_out_dim(replace(scheme(fields), join=request.join), request)
+
+    found = scheme.within(budget_bytes, lambda scheme: counted_bytes(plan_of(scheme), request))
+    plan = plan_of(found)
+    used = plan_bytes(plan, request.optimizer).training_bytes
+    return Fit(plan=plan, training_bytes=used)
+
+
+def at_out_dim(plan: SizingPlan, request: "SizingRequest") -> SizingPlan:
+    """The plan with ``out_dim`` fixed: wider tables are cut back to it."""
+    out_dim, grid = request.out_dim, request.scheme.grid
+    if out_dim is None or out_dim == plan.out_dim:
+        return plan
+    if out_dim < grid[0]:
+        raise ValueError(f"out_dim={out_dim}, expected at least {grid[0]}; try {grid[0]}")
+    widest = max(width for width in grid if width <= out_dim)
+    fields = {
+        name: tuple(replace(b, embedding_dim=min(b.embedding_dim, widest)) for b in blocks)
+        for name, blocks in plan.fields.items()
+    }
+    return replace(plan, fields=fields, out_dim=out_dim)
 
 
 def _row_choices(

@@ -24,7 +24,7 @@ from models.sizing import (
     size_in_blocks,
     uniform_bytes,
 )
-from models.sizing.base import ValuedScheme
+from models.sizing.base import FittedScheme, ValuedScheme
 from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
 from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
 from service.data.dataset import DATASET_FILE, read_dataset_info
@@ -36,7 +36,7 @@ from service.sizing import (
     SizingFile,
     check_trainable,
 )
-from service.sizing_budget import base_bytes, counted_bytes, fit_budget
+from service.sizing_budget import at_out_dim, base_bytes, counted_bytes, fit_budget
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,17 @@ class SizingRequest:
         return Serving(dtype=self.dtype, row_alignment=self.row_alignment)
 
     def _check_rows(self) -> None:
+        if isinstance(self.scheme, FittedScheme):
+            for name, value, default in (
+                ("rows", self.rows, "keep"),
+                ("min_lookups", self.min_lookups, 0),
+                ("blocks", self.blocks, 1),
+            ):
+                if value != default:
+                    raise ValueError(
+                        f"{name}={value!r} decides which rows there are, and so does scheme "
+                        f"{self.scheme.kind!r}; leave it out"
+                    )
         if self.min_lookups < 0:
             raise ValueError(f"min_lookups={self.min_lookups}, expected 0 or more; try 10")
         if not 0 <= self.hash_tail < 1:
@@ -153,7 +164,7 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         kept = {name: rows_above(each, request.min_lookups) for name, each in every.items()}
         values = values and named_with_tails(asked, kept, values)
         asked = share_rare_rows(asked, kept, request.hash_tail)
-    plan, budget_bytes, gap_ratio = _at_out_dim(asked, request), None, 0.0
+    plan, budget_bytes, gap_ratio = at_out_dim(asked, request), None, 0.0
     if request.budget is not None:
         budget_bytes = parse_budget(request.budget, base_bytes(fields, request))
         fitted = fit_budget(asked, budget_bytes, fields, request, counts, values)
@@ -204,21 +215,6 @@ def plan_fields(
     scheme = request.scheme
     plan = size_in_blocks(scheme, fields, counts, request.blocks) if counts else scheme(fields)
     return replace(plan, join=request.join)
-
-
-def _at_out_dim(plan: SizingPlan, request: SizingRequest) -> SizingPlan:
-    """The plan with ``out_dim`` fixed: wider tables are cut back to it."""
-    out_dim, grid = request.out_dim, request.scheme.grid
-    if out_dim is None or out_dim == plan.out_dim:
-        return plan
-    if out_dim < grid[0]:
-        raise ValueError(f"out_dim={out_dim}, expected at least {grid[0]}; try {grid[0]}")
-    widest = max(width for width in grid if width <= out_dim)
-    fields = {
-        name: tuple(replace(b, embedding_dim=min(b.embedding_dim, widest)) for b in blocks)
-        for name, blocks in plan.fields.items()
-    }
-    return replace(plan, fields=fields, out_dim=out_dim)
 
 
 def _chosen(fields: Sequence[FieldStats], names: Sequence[str], flag: str) -> list[FieldStats]:

@@ -21,12 +21,13 @@ from models.sizing.by_hand import ByHand
 from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
 from models.sizing.fit import Fit, Solver, best_fit, fit
+from models.sizing.hash_rows import HashRows
 from models.sizing.popularity import PopularityRule
 from models.sizing.serving import BudgetFor, RowAlignment, Serving, ServingDtype
 from models.sizing.spectral import Spectral
 from models.sizing.uniform import Uniform
 
-Sizing = Uniform | FastaiRule | PopularityRule | ByHand | Spectral
+Sizing = Uniform | FastaiRule | PopularityRule | ByHand | HashRows | Spectral
 
 SIZING: Final[Mapping[str, type[Sizing]]] = MappingProxyType(
     {scheme.__dataclass_fields__["kind"].default: scheme for scheme in get_args(Sizing)}
@@ -39,6 +40,7 @@ __all__ = [
     "ByHand",
     "FastaiRule",
     "Fit",
+    "HashRows",
     "PlanBytes",
     "PopularityRule",
     "RowAlignment",

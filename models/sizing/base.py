@@ -1,7 +1,7 @@
 """The form every sizing scheme has: statistics of the fields in, a plan out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol, Self, runtime_checkable
 
 from models.sizing.rounding import Rounding, round_up, width_grid
 from models.tables import WIDTH_STEP, FieldStats, SizingPlan
@@ -40,6 +40,18 @@ class ValuedScheme(Protocol):
 
     def values(self, plan: SizingPlan) -> Mapping[str, Mapping[int, float]]:
         """By table name, what every width that the table may have is worth."""
+
+
+@runtime_checkable
+class FittedScheme(SizingScheme, Protocol):
+    """A scheme that has a way of its own to stay within a budget, other than narrower tables."""
+
+    def within(self, budget_bytes: int, num_bytes: Callable[[Self], int]) -> Self:
+        """The same scheme within a budget; ``num_bytes`` says what a scheme's plan takes.
+
+        Raises:
+            PlanError: If nothing fits.
+        """
 
 
 def check_width(name: str, value: int, rounding: Rounding = "mult4") -> None:

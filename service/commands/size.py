@@ -38,8 +38,8 @@ class SizeCommand:
     """Dataset folder written by ``mixdim prepare``."""
 
     scheme: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(SIZING)}}}")] = "uniform"
-    """Which rule says how wide: all alike, by number of ids, by popularity, by hand (file), or by
-    what a short training has learned."""
+    """Which rule says how wide: all alike, by number of ids, by popularity, by hand (file), all
+    alike with ids that share rows (hash), or by what a short training has learned."""
 
     budget: str | None = None
     """Bytes that are never exceeded: 512MiB, 1000000, or 4x smaller than uniform."""
@@ -109,7 +109,7 @@ class SizeCommand:
     train with amsgrad, or with adam on CPUs (mult4)."""
 
     dim: int | None = None
-    """uniform: width of every table (16). file: width of fields that are not named (16)."""
+    """uniform, hash: width of every table (16). file: width of fields that are not named (16)."""
 
     widths: tuple[str, ...] = ()
     """file: widths, as in ``--widths user=16 item=8``."""
@@ -131,6 +131,12 @@ class SizeCommand:
 
     overrides: dict[str, int] | None = None
     """fastai: asked width of single fields, as in ``--overrides user 50 item 80``."""
+
+    ratio: float | None = None
+    """hash: rows as a share of ids (1); a budget lowers it as far as it must."""
+
+    whole_rows: int | None = None
+    """hash: tables of no more rows are left whole (0)."""
 
     warm_up: str | None = None
     """spectral: run folder of a short uniform training of this dataset, which is measured."""
@@ -215,7 +221,7 @@ class SizeCommand:
 
 _SCHEME_FLAGS = (
     *("rounding", "dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides"),
-    *("warm_up", "energy"),
+    *("ratio", "whole_rows", "warm_up", "energy"),
 )
 
 

@@ -27,6 +27,23 @@ def test_a_hashed_tail_has_its_share_of_rows(data: Path) -> None:
     assert (tail.num_embeddings, tail.num_ids) == (20, 2000)
 
 
+def test_hashing_keeps_the_width_and_gives_the_budget_to_rows(data: Path) -> None:
+    _, output = size(data, "--scheme", "hash", "--budget", "4x", "--whole-rows", "50")
+    sizing = read_sizing(output)
+    assert set(sizing.plan.dims().values()) == {16}
+    assert 0.99 < sizing_bytes(sizing).training_bytes / (sizing.budget_bytes or 1) <= 1
+    assert sizing.fields["C3"][0].num_ids == 3000
+    assert sizing.fields["C3"][0].hashed_ids > 0
+
+
+def test_hashing_and_another_choice_of_rows_contradict_each_other(data: Path, capsys) -> None:
+    code, _ = size(data, "--scheme", "hash", "--min-lookups", "10")
+    assert code == 2
+    assert "min_lookups=10 decides which rows there are, and so does scheme 'hash'" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_model_that_concatenates_pays_no_projections(data: Path) -> None:
     _, output = size(data, "--scheme", "popularity", "--model", "ncf")
     sizing = read_sizing(output)
