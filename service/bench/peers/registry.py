@@ -16,14 +16,14 @@ class Peer:
     name: str
     about: str
     module: str
-    """Script in this package that trains."""
+    """Script in this package that trains, or ingests."""
     environment: str
     """Name of its environment; contenders of one library share theirs."""
     installs: tuple[tuple[str, ...], ...]
     """Arguments of ``pip install``."""
     variant: str = "default"
     networks: tuple[NetworkName, ...] = ("dlrm", "deepfm")
-    """Networks that it has."""
+    """Networks that it has, where it trains."""
 
 
 _TORCHREC: Final = (
@@ -71,5 +71,22 @@ PEERS: Final = (
         module="dmp",
         environment="torchrec",
         installs=_TORCHREC,
+    ),
+)
+
+INGEST_PEERS: Final = (
+    Peer(
+        name="polars",
+        about="Polars 2.1.0: read_csv, group_by, join, write_parquet",
+        module="polars_ingest",
+        environment="polars",
+        installs=(("polars==2.1.0",),),
+    ),
+    Peer(
+        name="duckdb",
+        about="DuckDB 2.0.0: read_csv, GROUP BY, 26 joins, COPY",
+        module="duckdb_ingest",
+        environment="duckdb",
+        installs=(("duckdb==2.0.0",),),
     ),
 )
