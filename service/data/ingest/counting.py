@@ -29,19 +29,23 @@ LARGEST_TABLE_BYTES = 1 << 30
 
 
 class ValueCounter:
-    """Counts of the values of one column."""
+    """Counts of the values of one column.
+
+    Attributes:
+        num_bytes: Memory that they take now.
+        num_missing: Lookups without a value.
+    """
 
     def __init__(self, runs: Path) -> None:
         self._runs = runs
         self._num_runs = 0
-        self._tables: list[pa.Table] = []
-        self._merged_rows = 0
+        self._hold([])
         self.num_missing = 0
 
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the counts take now."""
-        return sum(table.nbytes for table in self._tables)
+    def _hold(self, tables: list[pa.Table]) -> None:
+        self._tables = tables
+        self._merged_rows, self._new_rows = sum(map(len, tables)), 0
+        self.num_bytes: int = sum(table.nbytes for table in tables)
 
     def add(self, values: Strings, counts: NDArray[np.int64], num_missing: int) -> None:
         """Add the counts of a block; ``values`` are distinct strings without nulls."""
@@ -49,14 +53,14 @@ class ValueCounter:
         if len(values) == 0:
             return
         self._tables.append(pa.table({"value": values, "count": counts}))
-        new_rows = sum(len(table) for table in self._tables) - self._merged_rows
-        if new_rows > max(self._merged_rows, MERGE_ROWS):
+        self._new_rows += len(values)
+        self.num_bytes += self._tables[-1].nbytes
+        if self._new_rows > max(self._merged_rows, MERGE_ROWS):
             self.merge()
 
     def merge(self) -> None:
         """Bring equal values together."""
-        self._tables = [_merged(self._tables)] if self._tables else []
-        self._merged_rows = sum(len(table) for table in self._tables)
+        self._hold([_merged(self._tables)] if self._tables else [])
 
     def spill(self) -> None:
         """Move all counts to disk."""
@@ -64,7 +68,7 @@ class ValueCounter:
         if not self._tables:
             return
         table = self._tables.pop().combine_chunks()
-        self._merged_rows = 0
+        self._hold([])
         part = _partition_of(table["value"].combine_chunks())
         order = np.argsort(part, kind="stable")
         ends = np.searchsorted(part[order], np.arange(PARTITIONS + 1))
@@ -91,8 +95,7 @@ class ValueCounter:
 
     def clear(self) -> None:
         """Forget the counts, and their files."""
-        self._tables = []
-        self._merged_rows = 0
+        self._hold([])
         shutil.rmtree(self._runs, ignore_errors=True)
 
 

@@ -116,7 +116,7 @@ class PartWriter:
         self._waiting = rest.to_batches()
         self._num_waiting = rest.num_rows
         for start in range(0, num_rows, GROUP_ROWS):
-            group = rows.slice(start, min(GROUP_ROWS, num_rows - start)).combine_chunks()
+            group = rows.slice(start, min(GROUP_ROWS, num_rows - start))
             self._open_part().write(group)
             self._sum_up(group)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,6 +35,9 @@ from service.data.ingest.splitters import choose_splitter
 from service.data.ingest.staging import check_output, staged_folder
 from service.data.ingest.vocabulary import ValueIndex, Vocabulary
 from service.data.readers.base import Dataset, Reading
+
+RANKED_TOGETHER: Final = 2
+"""Fields whose values are ranked at a time: each needs memory for all of its counts, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,27 +109,31 @@ def _plain(value: object) -> object:
 
 
 def _rank_values(counted: Counted, config: PrepareConfig, folder: Path) -> Ranked:
-    """Rank the values of each field in turn, so that one field's counts are held at a time."""
-    fields, indexes = [], {}
+    """Rank the values of `RANKED_TOGETHER` fields at a time, and let go of their counts."""
     (folder / "vocab").mkdir()
-    for name, counter in counted.counters.by_name.items():
+
+    def rank(name: str) -> tuple[FieldInfo, ValueIndex]:
+        counter = counted.counters.by_name[name]
         vocabulary = Vocabulary.from_counts(
             counter.partitions(), num_missing=counter.num_missing, min_count=config.min_count
         )
         counter.clear()
         _write_vocabulary(vocabulary, folder / "vocab" / f"{name}.parquet")
-        fields.append(
-            FieldInfo(
-                stats=vocabulary.stats(name, counted.num_train_rows),
-                num_distinct=vocabulary.num_distinct,
-                missing_id=vocabulary.missing_id,
-                unknown_id=vocabulary.unknown_id,
-                is_list=counted.layout.fields[name],
-            )
+        info = FieldInfo(
+            stats=vocabulary.stats(name, counted.num_train_rows),
+            num_distinct=vocabulary.num_distinct,
+            missing_id=vocabulary.missing_id,
+            unknown_id=vocabulary.unknown_id,
+            is_list=counted.layout.fields[name],
         )
-        indexes[name] = ValueIndex(vocabulary)
+        return info, ValueIndex(vocabulary)
+
+    ranked = list(map_in_order(rank, counted.layout.fields, RANKED_TOGETHER))
     shutil.rmtree(folder / "runs", ignore_errors=True)
-    return Ranked(fields=tuple(fields), indexes=indexes)
+    return Ranked(
+        fields=tuple(info for info, _ in ranked),
+        indexes={info.stats.name: index for info, index in ranked},
+    )
 
 
 def _write_vocabulary(vocabulary: Vocabulary, path: Path) -> None:
