@@ -114,6 +114,10 @@ class Probe:
         """``D_f``."""
         return self.looked[field].vectors.shape[1]
 
+    def predictions(self, scores: Tensor) -> Tensor:
+        """What scores ``(B,)`` stand for: probabilities, or ratings within their bounds."""
+        return self.task.predictions(self.task.outcomes(scores))
+
     def losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Loss of every score of every example ``(B, K)``; labels are ``(B,)``."""
         scores, labels = scores + self.task.constant.double(), labels[:, None]

@@ -46,7 +46,7 @@ class WarmUp:
         run = RunFolder(folder)
         self.folder = folder
         self.config = run.read_config()
-        if self.config.embeddings.kind != "mixed":
+        if not self.config.embeddings.keeps_vectors:
             raise ValueError(
                 f"run {folder} has embeddings of kind {self.config.embeddings.kind!r}, expected "
                 f"the tables of a sizing plan (kind 'mixed'); name a run that has them"

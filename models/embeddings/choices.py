@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 
 from models.embeddings.choice import Alternation, Surroundings
 from models.layout import Layout, TableLayout
+from models.search.choices import OptEmbedChoice
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class MixedChoice:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     alternation: ClassVar[None] = None
+    keeps_vectors: ClassVar[bool] = True
+    """Whether a field's vectors are those of the plan's tables, behind projection or padding."""
 
     kind: Literal["mixed"] = "mixed"
 
@@ -50,6 +53,7 @@ class AutoDimChoice:
     """AutoDim's super-net: a soft choice among widths for every field, learned by gradients."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    keeps_vectors: ClassVar[bool] = False
 
     kind: Literal["autodim"] = "autodim"
 
@@ -126,7 +130,7 @@ def candidate_name(field_name: str, width: int) -> str:
     return f"{field_name}~{width}"
 
 
-Embeddings = MixedChoice | AutoDimChoice  # add a kind: one file, one name here
+Embeddings = MixedChoice | AutoDimChoice | OptEmbedChoice  # add a kind: one file, one name here
 
 EMBEDDINGS: Final[Mapping[str, type[Embeddings]]] = MappingProxyType(
     {choice.__dataclass_fields__["kind"].default: choice for choice in get_args(Embeddings)}

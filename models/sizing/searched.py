@@ -1,6 +1,6 @@
 """Widths that a search has found by training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,11 +45,7 @@ class Searched:
             ValueError: If the search knows nothing of a field.
         """
         check_fields(fields)
-        if missing := [stats.name for stats in fields if stats.name not in self.asked]:
-            raise ValueError(
-                f"the {self.method} search knows nothing of the fields {missing}; search again "
-                f"with these fields"
-            )
+        _check_known(self.method, fields, self.asked)
         dims = {stats.name: round_up(self.asked[stats.name]) for stats in fields}
         return SizingPlan.one_block_each(
             fields,
@@ -58,4 +54,12 @@ class Searched:
             asked=self.asked,
             scheme={"kind": self.kind, "method": self.method},
             reasons={name: self.reasons.get(name, "") for name in dims},
+        )
+
+
+def _check_known(method: str, fields: Sequence[FieldStats], known: Container[str]) -> None:
+    if missing := [stats.name for stats in fields if stats.name not in known]:
+        raise ValueError(
+            f"the {method} search knows nothing of the fields {missing}; search again with these "
+            f"fields"
         )

@@ -79,21 +79,28 @@ class TrainTask(nn.Module):
         fields = self.network.embeddings(batch.features, batch.weights)
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
             scores = self.network.score(batch.dense, fields)
-        scores = scores.float() + self.constant
-        if self.y_range is not None:
-            low, high = self.y_range
-            scores = low + (high - low) * torch.sigmoid(scores)
+        scores = self.outcomes(scores.float())
         loss_of = binary_cross_entropy_with_logits if self.is_click else mse_loss
         loss = (loss_of(scores, batch.labels, reduction="none") * batch.weights).sum()
-        predictions = torch.sigmoid(scores) if self.is_click else scores
-        if self.clip is not None:
-            predictions = predictions.clamp(*self.clip)
-        output = loss.detach(), predictions.detach(), batch.labels.detach()
+        output = loss.detach(), self.predictions(scores).detach(), batch.labels.detach()
         if self.training:
             loss = self.network.embeddings.objective(loss)
         if self.penalty is not None and self.training:
             loss = loss + self.penalty(fields, batch.weights, batch.lookup_weights)
         return loss, output
+
+    def outcomes(self, scores: Tensor) -> Tensor:
+        """What the network's scores stand for: log odds of clicks, or ratings."""
+        scores = scores + self.constant
+        if self.y_range is None:
+            return scores
+        low, high = self.y_range
+        return low + (high - low) * torch.sigmoid(scores)
+
+    def predictions(self, outcomes: Tensor) -> Tensor:
+        """Probabilities of clicks, or ratings within their bounds."""
+        predictions = torch.sigmoid(outcomes) if self.is_click else outcomes
+        return predictions if self.clip is None else predictions.clamp(*self.clip)
 
 
 def _log_odds(probability: float) -> float:

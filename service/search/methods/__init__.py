@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Final, get_args
 
 from service.search.methods.hash_rows import HashSearch
+from service.search.methods.optembed import OptEmbed
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
 from service.search.methods.sseds import SSEDS
 
-Method = RandomSearch | SpectralSearch | SSEDS | HashSearch
+Method = RandomSearch | OptEmbed | SpectralSearch | SSEDS | HashSearch
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {method.__dataclass_fields__["kind"].default: method for method in get_args(Method)}

@@ -14,7 +14,12 @@ from service.search.record import SearchRecord
 from service.search.run import search
 
 DIM: Final = 8
-SHORT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({"random": {"trials": 2}})
+SHORT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "random": {"trials": 2},
+        "optembed": {"rounds": 2, "mutations": 2, "crossovers": 2},
+    }
+)
 """Options by method; others are searched with their defaults."""
 
 
