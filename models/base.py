@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.tables import Join
 
 Axis = Literal["plain", "fields", "dots", "vector", "factors"]
@@ -25,7 +26,7 @@ class CtrModel(nn.Module, ABC):
     """A network from dense inputs and categorical features to one logit an example.
 
     Args:
-        embeddings: Turns features into ``(B, sum of D_f)``; the model does not care how.
+        embeddings: Turns features into vectors of fields; the model does not care how.
         num_dense: ``I``; 0 for data without dense columns.
 
     Raises:
@@ -67,11 +68,11 @@ class CtrModel(nn.Module, ABC):
         return self.score(dense, self.embeddings(features))
 
     @abstractmethod
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch whose fields are looked up.
 
         Shape:
-            - Input: ``dense`` ``(B, I)``; ``fields`` ``(B, sum of D_f)``, side by side.
+            - Input: ``dense`` ``(B, I)``; ``fields`` of batch size ``B``.
             - Output: ``(B,)``.
         """
 
@@ -79,6 +80,7 @@ class CtrModel(nn.Module, ABC):
         """The weights, tables and projections aside, whose shape depends on the plan, by name."""
         return {}
 
-    def stacked(self, fields: Tensor) -> Tensor:
-        """Fields of equal width as ``(B, F, D)``; costs nothing."""
-        return fields.view(-1, len(self.embeddings.field_names), self.embeddings.out_dim)
+    def stacked(self, fields: FieldVectors) -> Tensor:
+        """Fields of equal width as ``(B, F, D)``."""
+        shape = len(self.embeddings.field_names), self.embeddings.out_dim
+        return fields.side_by_side.view(-1, *shape)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.layers.mlp import MLP
 from models.tables import Join
 
@@ -47,7 +48,8 @@ class CollabNN(CtrModel):
         """The layers that read fields side by side."""
         return {"layers.0.weight": ("plain", "fields")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
-        logits: Tensor = self.layers(torch.cat([fields, dense], dim=1)).squeeze(1)
+        inputs = torch.cat([fields.columns, dense], dim=1)
+        logits: Tensor = self.layers.folded(inputs, fields.folded).squeeze(1)
         return logits

@@ -11,6 +11,7 @@ from torchrec.modules.crossnet import CrossNet, LowRankCrossNet
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.layers.linear import Linear
 from models.layers.mlp import MLP
 from models.tables import Join
@@ -84,9 +85,9 @@ class DCNv2(CtrModel):
             axes["last.weight"] = ("plain", "fields")
         return axes
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
-        inputs = torch.cat([fields, dense], dim=1)  # (B, N)
+        inputs = torch.cat([fields.side_by_side, dense], dim=1)  # (B, N)
         crosses = self.cross(inputs)
         if self.is_parallel:
             last = torch.cat([crosses, self.deep(inputs)], dim=1)

@@ -5,11 +5,13 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.fm import pairwise_interactions
+from models.layers.linear import Linear
 from models.layers.mlp import MLP
 
 
@@ -38,16 +40,18 @@ class DeepFM(CtrModel):
     ) -> None:
         super().__init__(embeddings, num_dense)
         num_inputs = len(embeddings.field_names) * embeddings.out_dim + num_dense
-        self.first_order = nn.Linear(num_inputs, 1)
+        self.first_order = Linear(num_inputs, 1)
         self.deep = MLP(num_inputs, [*hidden, 1])
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that read fields side by side."""
         return {f"{name}.weight": ("plain", "fields") for name in ("first_order", "deep.0")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
-        inputs = torch.cat([fields, dense], dim=1)
-        linear = self.first_order(inputs) + self.deep(inputs)  # (B, 1)
-        logits: Tensor = linear.squeeze(1) + pairwise_interactions(self.stacked(fields))
+        inputs = torch.cat([fields.columns, dense], dim=1)
+        first = self.first_order.folded(inputs, fields.folded)
+        deep = self.deep.folded(inputs, fields.folded)
+        total, squares = fields.sum_and_squares(self.embeddings.out_dim)
+        logits: Tensor = (first + deep).squeeze(1) + pairwise_interactions(total, squares)
         return logits

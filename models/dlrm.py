@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.layers.dots import PairwiseDots
 from models.layers.mlp import MLP
 
@@ -62,7 +63,7 @@ class DLRM(CtrModel):
         }
         return {**made, "top.0.weight": ("plain", "dots")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
         dense_vector = self.dense_vector(dense)  # (B, D)
         vectors = torch.cat([dense_vector.unsqueeze(1), self.stacked(fields)], dim=1)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from models.base import CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.mf import check_pair, dot_and_biases
 
 
@@ -43,7 +44,7 @@ class DotBias(CtrModel):
         check_pair("dotbias", embeddings)
         self.y_range = y_range
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:  # noqa: ARG002
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:  # noqa: ARG002
         """Score a batch."""
         user, item = self.stacked(fields).unbind(1)
         return dot_and_biases(user, item)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
+from models.layers.linear import Linear
 
 
 class FM(CtrModel):
@@ -29,7 +31,7 @@ class FM(CtrModel):
     def __init__(self, embeddings: FieldEmbeddings, num_dense: int) -> None:
         super().__init__(embeddings, num_dense)
         width = embeddings.out_dim
-        self.linear = nn.Linear(sum(embeddings.field_dims) + num_dense, 1)
+        self.linear = Linear(sum(embeddings.field_dims) + num_dense, 1)
         self.dense_factors = nn.Parameter(torch.empty(num_dense, width)) if num_dense else None
         if self.dense_factors is not None:
             nn.init.normal_(self.dense_factors, std=0.01)
@@ -38,25 +40,25 @@ class FM(CtrModel):
         """The layers that read fields side by side."""
         return {"linear.weight": ("plain", "fields"), "dense_factors": ("plain", "factors")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
-        vectors = self.stacked(fields)
+        total, squares = fields.sum_and_squares(self.embeddings.out_dim)
         if self.dense_factors is not None:
-            vectors = torch.cat([vectors, dense.unsqueeze(2) * self.dense_factors], dim=1)
-        linear = self.linear(torch.cat([fields, dense], dim=1)).squeeze(1)
-        logits: Tensor = linear + pairwise_interactions(vectors)
+            vectors = dense.unsqueeze(2) * self.dense_factors  # (B, I, D)
+            total, squares = total + vectors.sum(dim=1), squares + vectors.square().sum(dim=(1, 2))
+        inputs = torch.cat([fields.columns, dense], dim=1)
+        linear = self.linear.folded(inputs, fields.folded).squeeze(1)
+        logits: Tensor = linear + pairwise_interactions(total, squares)
         return logits
 
 
-def pairwise_interactions(vectors: Tensor) -> Tensor:
+def pairwise_interactions(total: Tensor, squares: Tensor) -> Tensor:
     """Sum of the dots of all pairs of vectors, in time linear in their number.
 
-    ``sum_{i<j} <v_i, v_j> = 1/2 sum_D ((sum_i v_i)^2 - sum_i v_i^2)``
+    ``sum_{i<j} <v_i, v_j> = 1/2 (|sum_i v_i|^2 - sum_i |v_i|^2)``
 
-    Shape:
-        - Input: ``(B, N, D)``.
-        - Output: ``(B,)``.
+    Args:
+        total: Sum of the vectors, ``(B, D)``.
+        squares: Sum of all their squared elements, ``(B,)``.
     """
-    square_of_sum = vectors.sum(dim=1).square()
-    sum_of_squares = vectors.square().sum(dim=1)
-    return 0.5 * (square_of_sum - sum_of_squares).sum(dim=1)
+    return 0.5 * (total.square().sum(dim=1) - squares)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 
 Biases = Literal["column", "direction", "none"]
 
@@ -45,13 +46,13 @@ class MF(CtrModel):
         """The layers that read fields side by side."""
         return {"biases.weight": ("plain", "fields")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:  # noqa: ARG002
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:  # noqa: ARG002
         """Score a batch."""
         user, item = self.stacked(fields).unbind(1)
         if self.has_bias_column:
             return dot_and_biases(user, item)
         dots = (user * item).sum(dim=1)
-        return dots if self.biases is None else dots + self.biases(fields).squeeze(1)
+        return dots if self.biases is None else dots + self.biases(fields.side_by_side).squeeze(1)
 
 
 def dot_and_biases(user: Tensor, item: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.base import Axis, CtrModel
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
+from models.layers.linear import Linear
 from models.layers.mlp import MLP
 from models.tables import Join
 
@@ -41,15 +43,17 @@ class WideDeep(CtrModel):
     ) -> None:
         super().__init__(embeddings, num_dense)
         num_inputs = sum(embeddings.field_dims) + num_dense
-        self.wide = nn.Linear(num_inputs, 1)
+        self.wide = Linear(num_inputs, 1)
         self.deep = MLP(num_inputs, [*hidden, 1])
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that read fields side by side."""
         return {f"{name}.weight": ("plain", "fields") for name in ("wide", "deep.0")}
 
-    def score(self, dense: Tensor, fields: Tensor) -> Tensor:
+    def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
-        inputs = torch.cat([fields, dense], dim=1)
-        logits: Tensor = (self.wide(inputs) + self.deep(inputs)).squeeze(1)
+        inputs = torch.cat([fields.columns, dense], dim=1)
+        wide = self.wide.folded(inputs, fields.folded)
+        deep = self.deep.folded(inputs, fields.folded)
+        logits: Tensor = (wide + deep).squeeze(1)
         return logits

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, softplus
 
+from models.embeddings.vectors import FieldVectors
 from models.sizing.spectral import Floats
 from models.tables import WIDTH_STEP, SizingPlan
 from service.data.batch import Batch
@@ -85,7 +86,7 @@ class Probe:
 
     def scores(self, batch: Batch, fields: Tensor) -> Tensor:
         """Scores of pooled vectors ``(B,)``."""
-        return self.task.network.score(batch.dense, fields)
+        return self.task.network.score(batch.dense, FieldVectors(fields))
 
     def pool(self, batch: Batch, run: Run, *, ones: bool = False) -> Floats:
         """Pooled vectors of a run's ids ``(B, D_f)``, or the sum of their squared shares."""

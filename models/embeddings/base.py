@@ -1,6 +1,6 @@
 """The form every set of embeddings has: features in, one vector a field out."""
 
-# Shapes:  B batch, F fields, D out_dim, D_f width of field f's vector
+# Shapes:  B batch, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchrec import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+
+from models.embeddings.vectors import FieldVectors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,6 @@ class Turn:
         """Noise of this step: the same on all ranks, and in a run that is resumed."""
         entropy = np.random.SeedSequence([self.seed, self.step, self.moves_weights])
         return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-
 
 class FieldEmbeddings(nn.Module, ABC):
     """What every model is handed: looks up, pools and brings the fields side by side.
@@ -60,13 +61,14 @@ class FieldEmbeddings(nn.Module, ABC):
     turn: Turn = Turn()
 
     @abstractmethod
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Turn a batch of ids into vectors.
 
         Shape:
             - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table; weights of the
               examples ``(B,)``, 0 for those that only fill the batch up, or None for 1.
-            - Output: ``(B, sum of D_f)``.
+            - Output: of every field a vector ``(B, D_f)``; ``FieldVectors(tensor)`` of them side
+              by side is enough.
         """
 
     def take_turn(self, turn: Turn) -> None:

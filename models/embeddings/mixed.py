@@ -1,20 +1,22 @@
 """Tables of different widths behind one interface: an `EmbeddingBagCollection` and projections."""
 
 # Shapes:  B batch, D_f width of field f's vector (D where all are equal), d width of a table,
-#          n tables of one width
+#          n tables or fields of one width, s columns of a field
 
 from collections.abc import Container, Mapping, Sequence
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, PoolingType
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Pooling, ProjectionInit
-from models.embeddings.packed import SlotSelector, feature_names, slotted
+from models.embeddings.columns import ColumnPicker
+from models.embeddings.layout import FieldGroup, Kind, lay_out
+from models.embeddings.packed import feature_names, slotted
+from models.embeddings.vectors import FieldVectors, Group, NarrowVectors
 from models.tables import SizingPlan, Table
 
 
@@ -24,9 +26,11 @@ class MixedEmbeddings(FieldEmbeddings):
     Interaction layers (FM, DLRM, DCN) need all fields equally wide, yet TorchRec's ``SparseArch``
     takes the width of the *first* table for all of them. This module keeps every table at its own
     width and projects ``d -> D`` after the lookup, hence after the all-to-all once sharded: narrow
-    tables also shrink the traffic between ranks. Tables that are already ``D`` wide pass through,
-    so a uniform plan pays nothing. A plan may pad with zeros instead of projecting: a narrow table
-    then has the first columns of what a wide one would have, and nothing is paid at all.
+    tables also shrink the traffic between ranks. Where a network reads fields through a matrix, or
+    sums over them, the projection is multiplied into that, and no vector is ever widened. Tables
+    that are already ``D`` wide pass through, so a uniform plan pays nothing. A plan may pad with
+    zeros instead of projecting: a narrow table then has the first columns of what a wide one would
+    have, and nothing is learned for it.
 
     A field of several blocks has one table and one feature a block; an id is in exactly one of
     them, the other bags are empty and sum to zero, and projections have no bias, so the sum over
@@ -43,8 +47,8 @@ class MixedEmbeddings(FieldEmbeddings):
     Shape:
         - Input: a `KeyedJaggedTensor` of batch size ``B`` with the keys of
           `models.embeddings.packed.feature_keys`; one a table where nothing is packed.
-        - Output: ``(B, sum of D_f)``, fields in the order of the plan; all ``D`` wide where the
-          plan joins them by projection.
+        - Output: vectors of the fields in the order of the plan; all ``D`` wide where the plan
+          joins them by projection.
 
     Source:
         Ginart et al., *Mixed Dimension Embeddings*, ISIT 2021, arXiv:1909.11810.
@@ -72,14 +76,18 @@ class MixedEmbeddings(FieldEmbeddings):
         init = None if plan.join == "pad" else projection_init
         self.unify = WidthUnifier(tables, self.field_dims, init=init, pooling=pooling)
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Look up, pool and project every field."""
-        unified: Tensor = self.unify(self.look_up(features), features)
-        return unified
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:  # noqa: ARG002
+        """Look up and pool every field."""
+        vectors: FieldVectors = self.unify(self.look_up(features), features)
+        return vectors
 
 
 class WidthUnifier(nn.Module):
-    """Project pooled tables to their field's width, one batched matmul a shape, and sum blocks.
+    """Pooled tables as vectors of the fields, widened where nothing is gained by waiting.
+
+    A field whose tables together are narrower than its vector stays narrow, see
+    `models.embeddings.vectors.NarrowVectors`. Blocks that together are not are projected and
+    summed here, with one batched matmul a shape.
 
     A mean over several features, those of blocks or of slots, is taken here: they are summed, and
     divided by the number of ids in all of them.
@@ -93,7 +101,7 @@ class WidthUnifier(nn.Module):
     Shape:
         - Input: a `KeyedTensor` with one key a feature, in any order (sharding changes it), and
           the features it was pooled from.
-        - Output: ``(B, sum of D_f)``, fields in the order of ``tables``.
+        - Output: vectors of the fields, in the order of ``tables``.
     """
 
     def __init__(
@@ -106,10 +114,8 @@ class WidthUnifier(nn.Module):
     ) -> None:
         super().__init__()
         pooling = pooling or {}
-        self.pads = init is None
-        self.table_names = [table.name for table in tables]
         blocks_of = _by_field(tables)
-        self.blocks_of_fields = [[table.name for table in blocks] for blocks in blocks_of.values()]
+        self.field_dims = tuple(field_dims)
         target = dict(zip(blocks_of, field_dims, strict=True))
         by_shape: dict[tuple[int, int], list[str]] = {}
         for table in tables:
@@ -122,49 +128,81 @@ class WidthUnifier(nn.Module):
             for shape, names in self.narrow_tables
             if init is not None
         )
-        self._slot_features = {
-            table: feature_names(table, pooling)
-            for table in tables
-            if table.packing > 1 and table.field in pooling
-        }
-        self._select = SlotSelector(slotted(tables, pooling))
+        self._groups = lay_out(blocks_of, field_dims, pooling)
+        for index, group in enumerate(self._groups):
+            rows = torch.tensor(self._rows_read_by(group))
+            self.register_buffer(f"rows_{index}", rows, persistent=False)
+        columns = [column for group in self._groups for column in group.columns]
+        self._pick = ColumnPicker(columns, num_slotted=len(slotted(tables, pooling)))
         self._means = _keys_of_means(blocks_of, pooling)
-        self._passes_through = (
-            not by_shape
-            and len(blocks_of) == len(tables)
-            and all(table.packing == 1 for table in tables)
-        )
 
-    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> Tensor:
-        """Bring every field to its width."""
-        if self._passes_through and pooled.keys() == self.table_names:
-            return pooled.values()
-        vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
-        if self._select.names:
-            vectors.update(self._select(pooled, features))
-        for table, names in self._slot_features.items():
-            slots = [torch.split(vectors[name], table.embedding_dim, dim=1) for name in names]
-            vectors[table.name] = _sum([parts[slot] for slot, parts in enumerate(slots)])
-        for index, ((width, target), names) in enumerate(self.narrow_tables):
-            narrow = torch.stack([vectors[name] for name in names])  # (n, B, d)
-            widened = (
-                pad(narrow, (0, target - width))
-                if self.pads
-                else torch.bmm(narrow, self.projections[index])
-            )
-            vectors.update(zip(names, widened, strict=True))
-        fields = [_sum([vectors[name] for name in blocks]) for blocks in self.blocks_of_fields]
-        for position, keys in self._means:
-            lengths = features.lengths().view(-1, features.stride())[keys].sum(0)  # (B,)
-            fields[position] = fields[position] / lengths.clamp(min=1).unsqueeze(1)
-        return torch.cat(fields, dim=1)
+    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> FieldVectors:
+        """Sort the columns, and widen what has to be."""
+        columns = self._pick(pooled, features)
+        if self._means:
+            columns = columns / self._divisors(columns, features)
+        groups = self._with_matrices(columns)
+        if "wide" in groups:
+            columns = self._widened(columns, groups["wide"])
+        if "narrow" not in groups:
+            return FieldVectors(columns)
+        return NarrowVectors(columns, groups["narrow"], self.field_dims)
 
+    def _with_matrices(self, columns: Tensor) -> dict[Kind, list[Group]]:
+        """The groups of narrow fields, and of those to be widened."""
+        rows: dict[int, Tensor] = {}
+        groups: dict[Kind, list[Group]] = {}
+        for index, group in enumerate(self._groups):
+            if group.kind != "plain":
+                if group.dim not in rows:
+                    axes = torch.eye(group.dim, dtype=columns.dtype, device=columns.device)
+                    rows[group.dim] = torch.cat([*self._projected_rows(group.dim), axes])
+                read = rows[group.dim].index_select(0, self.get_buffer(f"rows_{index}"))
+                matrices = read.view(len(group.fields), -1, group.dim)  # (n, s, D_f)
+                found = Group(positions=group.positions, matrices=matrices)
+                groups.setdefault(group.kind, []).append(found)
+        return groups
 
-def _sum(vectors: Sequence[Tensor]) -> Tensor:
-    first, *others = vectors
-    for other in others:
-        first = first + other
-    return first
+    def _projected_rows(self, dim: int) -> list[Tensor]:
+        return [
+            stack.flatten(0, 1)
+            for ((_, target), _), stack in zip(self.narrow_tables, self.projections, strict=False)
+            if target == dim
+        ]
+
+    def _rows_read_by(self, group: FieldGroup) -> list[int]:
+        """By column of its fields: which of all projections' rows, or of the axes behind them."""
+        first: dict[str, int] = {}
+        num_rows = 0
+        for (width, dim), names in self.narrow_tables[: len(self.projections)]:
+            if dim == group.dim:
+                first |= {name: num_rows + place * width for place, name in enumerate(names)}
+                num_rows += width * len(names)
+        reads = [read for field in group.fields for read in field.rows]
+        return [first.get(table, num_rows) + element for table, element in reads]
+
+    def _widened(self, columns: Tensor, groups: Sequence[Group]) -> Tensor:
+        """The narrow columns as they are, then all other fields in their order."""
+        plain = [field for g in self._groups if g.kind == "plain" for field in g.fields]
+        dims, widths = [field.dim for field in plain], [group.num_columns for group in groups]
+        narrow = columns.shape[1] - sum(dims) - sum(widths)
+        first, *parts = torch.split(columns, [narrow, *dims, *widths], dim=1)
+        vectors = dict(zip([field.position for field in plain], parts, strict=False))
+        for group, part in zip(groups, parts[len(plain) :], strict=True):
+            vectors.update(zip(group.positions, group.widened(part), strict=True))
+        return torch.cat([first, *(vectors[position] for position in sorted(vectors))], dim=1)
+
+    def _divisors(self, columns: Tensor, features: KeyedJaggedTensor) -> Tensor:
+        """By what every column is divided: the ids of its field, where that is a mean."""
+        lengths = features.lengths().view(-1, features.stride())
+        of_fields = {
+            position: lengths[keys].sum(0).clamp(min=1).to(columns.dtype)  # (B,)
+            for position, keys in self._means
+        }
+        fields = [field for group in self._groups for field in group.fields]
+        one = columns.new_ones(columns.shape[0])
+        by_column = [of_fields.get(f.position, one) for f in fields for _ in f.columns]
+        return torch.stack(by_column, dim=1)
 
 
 def _by_field(tables: Sequence[Table]) -> dict[str, list[Table]]:

@@ -131,6 +131,10 @@ class Linear(nn.Linear):
         """Multiply, add, activate."""
         return linear(input, self.weight, self.bias, self.activation)
 
+    def folded(self, inputs: Tensor, fold: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same on inputs before a linear map that ``fold`` multiplies into the weight."""
+        return linear(inputs, fold(self.weight), self.bias, self.activation)
+
     def extra_repr(self) -> str:
         """Name the activation beside the sizes."""
         return f"{super().extra_repr()}, activation={self.activation!r}"

@@ -1,9 +1,9 @@
 """A stack of linear layers with ReLU between them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.layers.linear import Linear
 
@@ -53,3 +53,12 @@ class MLP(nn.Sequential):
                 for index in range(len(layer_sizes))
             )
         )
+
+    def folded(self, inputs: Tensor, fold: Callable[[Tensor], Tensor]) -> Tensor:
+        """The same on inputs before a linear map that ``fold`` multiplies into the first weight."""
+        first, *others = self
+        assert isinstance(first, Linear)
+        outputs = first.folded(inputs, fold)
+        for layer in others:
+            outputs = layer(outputs)
+        return outputs

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.tables import SizingPlan
 from service.config import OptimizerConfig
 
@@ -34,11 +35,11 @@ class StackedTable(nn.Module):
         self.register_buffer("first_rows", rows.cumsum(0) - rows)
         self.num_fields = len(rows)
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:  # noqa: ARG002
         """Look up ``(B, F * D)``."""
         ids = features.values().view(self.num_fields, -1).t() + self.first_rows  # (B, F)
         fields: Tensor = self.bag(ids.reshape(-1, 1))
-        return fields.view(-1, self.num_fields * fields.shape[1])
+        return FieldVectors(fields.view(-1, self.num_fields * fields.shape[1]))
 
 
 class DirectTables(FieldEmbeddings):
@@ -63,10 +64,10 @@ class DirectTables(FieldEmbeddings):
             bound = table.num_embeddings**-0.5
             weight.detach().uniform_(-bound, bound)
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:  # noqa: ARG002
         """Look up ``(B, F * D)``."""
         pooled: Tensor = self.kernel(features.values().long(), features.offsets().long())
-        return pooled
+        return FieldVectors(pooled)
 
 
 class ConstantFields(FieldEmbeddings):
@@ -78,7 +79,7 @@ class ConstantFields(FieldEmbeddings):
         self.field_dims = (plan.out_dim,) * len(plan.fields)
         self.fields = torch.randn(batch_size, sum(self.field_dims), requires_grad=True)
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:  # noqa: ARG002
         """Give ``(B, F * D)``, whatever was asked for."""
         self.fields.grad = None
-        return self.fields[: features.stride()]
+        return FieldVectors(self.fields[: features.stride()])

@@ -126,7 +126,8 @@ class OnFields(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Look up and score."""
-        logits: Tensor = self.network(batch.dense, self.embeddings(batch.features))
+        vectors = self.embeddings(batch.features).side_by_side
+        logits: Tensor = self.network(batch.dense, vectors)
         return logits
 
 

@@ -74,8 +74,6 @@ class TrainTask(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, StepOutput]:
         """Score a batch and compare it with its labels."""
-        # Outside of autocast: projections of narrow tables are small, and casting their inputs and
-        # outputs costs more than bf16 saves.
         fields = self.network.embeddings(batch.features, batch.weights)
         with torch.autocast(self.bf16_on or "cpu", torch.bfloat16, enabled=bool(self.bf16_on)):
             scores = self.network.score(batch.dense, fields)
@@ -86,7 +84,8 @@ class TrainTask(nn.Module):
         if self.training:
             loss = self.network.embeddings.objective(loss)
         if self.penalty is not None and self.training:
-            loss = loss + self.penalty(fields, batch.weights, batch.lookup_weights)
+            vectors = fields.side_by_side
+            loss = loss + self.penalty(vectors, batch.weights, batch.lookup_weights)
         return loss, output
 
     def outcomes(self, scores: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def float64(tensor: Tensor) -> Array:
 def vectors_of(model: CtrModel, features: KeyedJaggedTensor) -> list[list[Array]]:
     """By example and field: the vector that the model sees."""
     ends = np.cumsum(model.embeddings.field_dims)[:-1]
-    return [np.split(example, ends) for example in float64(model.embeddings(features))]
+    return [np.split(example, ends) for example in float64(model.embeddings(features).side_by_side)]
 
 
 def layers_of(layers: nn.Module | Sequence[nn.Module]) -> list[tuple[Array, Array]]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import TypeAdapter
+from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from models.base import CtrModel
+from models.embeddings.vectors import FieldVectors
 from models.networks import NETWORKS, CollabNNNetwork, DCNv2Network, DotBiasNetwork, Network
 from tests.models.examples import PAIR, WIDTHS, embeddings_of, inputs_of
 
@@ -64,9 +66,32 @@ def test_scores_of_an_example_do_not_depend_on_its_batch(kind):
     model, names = build(kind)
     dense, features = inputs_of(names, batch=6)
     together = model(dense, features)
-    vectors = model.embeddings(features)
-    alone = torch.cat([model.score(dense[i : i + 1], vectors[i : i + 1]) for i in range(6)])
+    vectors = model.embeddings(features).side_by_side
+    alone = torch.cat(
+        [model.score(dense[i : i + 1], FieldVectors(vectors[i : i + 1])) for i in range(6)]
+    )
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_projections_folded_into_layers_learn_what_they_would_in_front_of_them(kind):
+    model, names = build(kind)
+    model.double()
+    dims = [PAIR.get(name, 8) for name in names]
+    values = torch.randn(64, sum(dims), dtype=torch.float64, requires_grad=True)
+    narrow = model.embeddings.unify(KeyedTensor(list(names), dims, values), None)
+    wide = FieldVectors(narrow.side_by_side)
+    dense = torch.rand(64, 5, dtype=torch.float64)
+    scores = [model.score(dense, vectors) for vectors in (narrow, wide)]
+    moved = [values, *(p for n, p in model.named_parameters() if "embedding_bags" not in n)]
+    found, expected = (
+        torch.autograd.grad(s.square().sum(), moved, retain_graph=True) for s in scores
+    )
+    assert all(map(torch.allclose, (scores[0], *found), (scores[1], *expected)))
+
+
+def test_a_batch_without_examples_has_no_scores(kind):
+    model, names = build(kind)
+    assert model(*inputs_of(names, batch=0)).shape == (0,)
 
 
 def test_bf16_scores_are_near_fp32_and_weights_stay_fp32(kind):

@@ -25,7 +25,7 @@ NO_FEATURES = KeyedJaggedTensor.empty()
 
 def stacked(embeddings, features):
     """The fields as (B, F, D)."""
-    fields = embeddings(features)
+    fields = embeddings(features).side_by_side
     return fields.unflatten(1, (-1, embeddings.out_dim))
 
 
@@ -124,6 +124,32 @@ def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
     assert np.allclose(found, expected, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=100)
+@given(cases(), st.sampled_from(["project", "pad"]), st.booleans())
+def test_what_is_read_from_narrow_columns_is_what_is_read_from_wide_vectors(case, join, is_bf16):
+    plan, ids, singles, pooling = case
+    plan = replace(plan, join=join)
+    embeddings = MixedEmbeddings(plan, pooling=pooling, projection_init="xavier")
+    vectors = embeddings(features_of(plan, ids, singles))
+    wide, more = vectors.side_by_side, torch.randn(len(ids["f0"]), 2)
+    weight = torch.randn(3, wide.shape[1] + 2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+        folded = vectors.folded(weight)
+        total, squares = vectors.sum_and_squares(plan.out_dim)
+    read = torch.cat([vectors.columns, more], dim=1) @ folded.t()
+    assert torch.allclose(read, torch.cat([wide, more], dim=1) @ weight.t(), atol=1e-4)
+    assert torch.allclose(total, wide.view(-1, len(plan.fields), plan.out_dim).sum(1), atol=1e-4)
+    assert torch.allclose(squares, wide.square().sum(1), atol=1e-4)
+
+
+def test_fields_stay_as_narrow_as_their_tables_and_blocks_that_gain_nothing_are_widened():
+    plan = plan_of(8, a=[(9, 1)], b=[(3, 8)], c=[(5, 2), (4, 4)], d=[(4, 4), (3, 8)])
+    ids = {name: [[1]] for name in plan.fields}
+    vectors = MixedEmbeddings(plan)(features_of(plan, ids, set(plan.fields)))
+    assert vectors.columns.shape == (1, 1 + 6 + 8 + 8)
+    assert vectors.side_by_side.shape == (1, 4 * 8)
+
+
 def test_forward_equals_the_worked_example_of_the_paper():
     golden = json.loads(GOLDEN.read_text())
     plan = plan_of(4, f=[(2, 4), (3, 2)])
@@ -143,7 +169,7 @@ def test_uniform_plans_have_no_projection_and_copy_nothing():
     pooled = KeyedTensor(["a", "b"], [8, 8], torch.randn(6, 16))
     found = unify(pooled, NO_FEATURES)
     assert not list(unify.parameters())
-    assert found.data_ptr() == pooled.values().data_ptr()
+    assert found.columns.data_ptr() == pooled.values().data_ptr()
 
 
 @pytest.mark.parametrize("widths", [(8, 8, 8), (4, 8, 4)])
@@ -157,7 +183,9 @@ def test_order_of_the_pooled_keys_does_not_matter(widths):
     vectors = {n: torch.randn(5, w) for n, w in zip(names, widths, strict=True)}
     in_order = KeyedTensor.from_tensor_list(names, [vectors[n] for n in names])
     turned = KeyedTensor.from_tensor_list(names[::-1], [vectors[n] for n in names[::-1]])
-    assert torch.equal(unify(in_order, NO_FEATURES), unify(turned, NO_FEATURES))
+    assert torch.equal(
+        unify(in_order, NO_FEATURES).side_by_side, unify(turned, NO_FEATURES).side_by_side
+    )
 
 
 def test_identity_projections_keep_the_leading_axes():
@@ -176,7 +204,8 @@ def test_bytes_are_those_of_tables_and_projections():
 def test_fields_that_are_joined_side_by_side_are_as_wide_as_their_tables():
     plan = replace(plan_of(8, a=[(9, 1)], b=[(3, 8)], c=[(5, 2), (4, 4)]), join="concatenate")
     embeddings = MixedEmbeddings(plan)
-    found = embeddings(features_of(plan, {"a": [[6]], "b": [[1]], "c": [[3]]}, {"a", "b", "c"}))
+    ids = {"a": [[6]], "b": [[1]], "c": [[3]]}
+    found = embeddings(features_of(plan, ids, {"a", "b", "c"})).side_by_side
     rows = weights_of(embeddings, plan)
     narrow = rows["c/0"][3] @ projections_of(embeddings)["c/0"]
     assert embeddings.field_dims == (1, 8, 4)
@@ -201,7 +230,8 @@ def test_unpacking_undoes_packing_and_what_is_over_is_zero(width):
 def test_rows_beside_the_one_that_is_read_get_a_gradient_of_exactly_zero():
     plan = plan_of(2, f=[(6, 1)], g=[(6, 2)])
     embeddings = MixedEmbeddings(plan, projection_init="xavier")
-    embeddings(features_of(plan, {"f": [[5]], "g": [[3]]}, {"f", "g"})).sum().backward()
+    vectors = embeddings(features_of(plan, {"f": [[5]], "g": [[3]]}, {"f", "g"}))
+    vectors.side_by_side.sum().backward()
     for table, row in zip(plan.tables(), (5, 3), strict=True):
         bag = embeddings.tables.embedding_bags[table.name]
         read = unpack(bag.weight.grad, table).abs().sum(1).nonzero().flatten().tolist()

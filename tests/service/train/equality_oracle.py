@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.embeddings.base import FieldEmbeddings
+from models.embeddings.vectors import FieldVectors
 from models.tables import SizingPlan, Table
 from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
@@ -32,11 +33,10 @@ class UnpackedEmbeddings(FieldEmbeddings):
         self.weights = _doubles(start.tables)
         self.projections = _doubles(start.projections)
 
-    def forward(self, ids: Mapping[str, Sequence[Sequence[int]]]) -> Tensor:
+    def forward(self, ids: Mapping[str, Sequence[Sequence[int]]]) -> FieldVectors:
         """The fields side by side."""
-        return torch.cat(
-            [torch.stack([self._vector(name, bag) for bag in ids[name]]) for name in ids], dim=1
-        )
+        vectors = [torch.stack([self._vector(name, bag) for bag in ids[name]]) for name in ids]
+        return FieldVectors(torch.cat(vectors, dim=1))
 
     def _vector(self, field: str, bag: Sequence[int]) -> Tensor:
         vector = torch.zeros(self.out_dim, dtype=torch.float64)

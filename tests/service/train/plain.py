@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
+from models.embeddings.vectors import FieldVectors
 from models.layers.linear import set_matmul
 from models.tables import Block, SizingPlan, Table
 from service.checkpoint import Progress
@@ -174,7 +175,8 @@ def _score_and_compare(
             self.network = task.network
 
         def forward(self) -> Tensor:
-            return self.network.score(batch.dense.double(), torch.cat(list(fields.values()), dim=1))
+            vectors = FieldVectors(torch.cat(list(fields.values()), dim=1))
+            return self.network.score(batch.dense.double(), vectors)
 
     dense = {name: weight for name, weight in weights.items() if ".embeddings." not in name}
     scores = torch.func.functional_call(Score(), dense, ()) + constant

@@ -140,7 +140,7 @@ def task_and_batch(network, *, bf16=False, **factors):
 def test_what_is_reported_is_the_loss_without_the_penalty(bf16):
     task, batch = task_and_batch(MFNetwork(), bf16=bf16, l2=0.1)
     minimised, (reported, predictions, _) = task(batch)
-    vectors = task.network.embeddings(batch.features).double()  # never in bf16
+    vectors = task.network.embeddings(batch.features).side_by_side.double()  # never in bf16
     assert float(reported) == pytest.approx(float(((predictions - 1) ** 2).mean()), rel=1e-6)
     penalty = 0.1 * (vectors**2).sum(1).mean().item()
     assert (minimised - reported).item() == pytest.approx(penalty, rel=1e-5, abs=1e-6)
