@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from models.networks import DeepFMNetwork, DLRMNetwork
 from models.tables import SparseOptimizer
 from service.config import OptimizerConfig, TrainConfig
 from service.distributed import launch
@@ -28,6 +29,10 @@ from tests.service.train.equality_runs import (
     train_all,
 )
 
+NETWORKS = {
+    "dlrm": DLRMNetwork(bottom=(16,), top=(8,)),
+    "deepfm": DeepFMNetwork(hidden=(16, 8)),
+}
 RATES: dict[SparseOptimizer, float] = {
     "sgd": 10.0,
     "adagrad": 0.1,
@@ -54,6 +59,8 @@ class Case:
     kernel: Kernel = "fused"
     device: Literal["cpu", "cuda"] = "cpu"
     planner: Planner = "own"
+    network: Literal["dlrm", "deepfm"] = "dlrm"
+    """DLRM has projections in front of it, DeepFM has them folded into its layers."""
 
     def __str__(self) -> str:
         return "-".join(str(getattr(self, field.name)) for field in fields(self))
@@ -99,6 +106,8 @@ DEFAULT = [
     *(_case(kind, "adagrad", row, 4) for row, kind in enumerate(SHARDING_TYPES[1:])),
     _case("table_row_wise", "rowwise_adagrad", 0, 4),
     replace(_case("grid_shard", "adagrad", 0, 4), planner="greedy"),  # two columns a host
+    replace(_case("table_wise", "adagrad", 1, 1), network="deepfm"),
+    replace(_case("table_wise", "rowwise_adagrad", 0, 2), network="deepfm"),
 ]
 """Every type and optimizer, once or twice; the rest of the product is slow."""
 
@@ -134,6 +143,7 @@ def variant(config: TrainConfig, case: Case) -> TrainConfig:
             sparse=case.optimizer, sparse_lr=RATES[case.optimizer], dense_lr=0.01, eps=1e-4
         ),
         pooling=case.pooling,
+        network=NETWORKS[case.network],
     )
 
 
@@ -154,8 +164,8 @@ _KNOWN: dict[tuple[str, ...], Oracle] = {}
 
 
 def expected(config: TrainConfig, case: Case, start: State) -> Oracle:
-    """Training in float64, once for each optimizer and pooling: all start alike."""
-    key = (str(config.data), case.optimizer, case.pooling)
+    """Training in float64, once for each optimizer, pooling and network: all start alike."""
+    key = (str(config.data), case.optimizer, case.pooling, case.network)
     if key not in _KNOWN:
         _KNOWN[key] = train_unpacked(variant(config, case), start)
     return _KNOWN[key]
