@@ -73,25 +73,27 @@ def test_scores_of_an_example_do_not_depend_on_its_batch(kind):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+def narrow_vectors(model, names, num_examples):
+    dims = [PAIR.get(name, 8) for name in names]
+    values = torch.randn(num_examples, sum(dims), dtype=torch.float64, requires_grad=True)
+    return values, model.embeddings.unify(KeyedTensor(list(names), dims, values), None)
+
+
 def test_projections_folded_into_layers_learn_what_they_would_in_front_of_them(kind):
     model, names = build(kind)
-    model.double()
-    dims = [PAIR.get(name, 8) for name in names]
-    values = torch.randn(64, sum(dims), dtype=torch.float64, requires_grad=True)
-    narrow = model.embeddings.unify(KeyedTensor(list(names), dims, values), None)
-    wide = FieldVectors(narrow.side_by_side)
+    values, narrow = narrow_vectors(model.double(), names, 64)
     dense = torch.rand(64, 5, dtype=torch.float64)
-    scores = [model.score(dense, vectors) for vectors in (narrow, wide)]
+    scores = [model.score(dense, v) for v in (narrow, FieldVectors(narrow.side_by_side))]
     moved = [values, *(p for n, p in model.named_parameters() if "embedding_bags" not in n)]
-    found, expected = (
-        torch.autograd.grad(s.square().sum(), moved, retain_graph=True) for s in scores
-    )
+    losses = [score.square().sum() for score in scores]
+    found, expected = (torch.autograd.grad(loss, moved, retain_graph=True) for loss in losses)
     assert all(map(torch.allclose, (scores[0], *found), (scores[1], *expected)))
 
 
 def test_a_batch_without_examples_has_no_scores(kind):
     model, names = build(kind)
-    assert model(*inputs_of(names, batch=0)).shape == (0,)
+    _, narrow = narrow_vectors(model.double(), names, 0)
+    assert model.score(torch.rand(0, 5, dtype=torch.float64), narrow).shape == (0,)
 
 
 def test_bf16_scores_are_near_fp32_and_weights_stay_fp32(kind):
