@@ -34,6 +34,7 @@ class Turn:
         entropy = np.random.SeedSequence([self.seed, self.step, self.moves_weights])
         return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
+
 class FieldEmbeddings(nn.Module, ABC):
     """What every model is handed: looks up, pools and brings the fields side by side.
 

@@ -14,7 +14,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Pooling, ProjectionInit
 from models.embeddings.columns import ColumnPicker
-from models.embeddings.layout import FieldGroup, Kind, lay_out
+from models.embeddings.groups import FieldGroup, Kind, lay_out
 from models.embeddings.packed import feature_names, slotted
 from models.embeddings.vectors import FieldVectors, Group, NarrowVectors
 from models.tables import SizingPlan, Table

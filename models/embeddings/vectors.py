@@ -137,8 +137,9 @@ class NarrowVectors(FieldVectors):
 
 
 def _sum_and_squares(vectors: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    num_fields = vectors.shape[1] // width  # not -1: a rank may have no examples
-    by_field = vectors.view(len(vectors), num_fields, width)
+    num_examples, num_columns = vectors.shape[0], vectors.shape[1]
+    # Not -1: a rank may have no examples, and narrow fields leave no others.
+    by_field = vectors.view(num_examples, num_columns // width, width)
     return by_field.sum(dim=1), vectors.square().sum(dim=1)
 
 

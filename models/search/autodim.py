@@ -16,6 +16,7 @@ from models.embeddings.base import FieldEmbeddings, Turn
 from models.embeddings.choice import Pooling
 from models.embeddings.mixed import bag_collection
 from models.embeddings.packed import SlotSelector, feature_names, slotted
+from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import PooledNorms
 from models.layout import Layout
 from models.tables import Table
@@ -86,11 +87,10 @@ class AutoDimEmbeddings(FieldEmbeddings):
         is_searching = turn.moves_architecture or searched > 0 or not self.pretrain_examples
         self.mixture.temperature = temperature(searched, self.decay) if is_searching else None
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up all candidates of every field and mix them."""
         vectors = self.candidates(self.look_up(features), features)
-        mixed: Tensor = self.mixture(vectors, weights)
-        return mixed
+        return FieldVectors(self.mixture(vectors, weights))
 
 
 class Candidates(nn.Module):

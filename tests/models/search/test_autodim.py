@@ -109,7 +109,7 @@ def test_a_field_is_the_mixture_of_its_candidates(tables, unify, pooling):
     with torch.no_grad():
         embeddings.mixture.theta.normal_()
     embeddings.eval()
-    found = embeddings(features_of(choice)).view(4, 3, 32)
+    found = embeddings(features_of(choice)).side_by_side.view(4, 3, 32)
     assert torch.allclose(found, looped(choice, embeddings, pooling), atol=1e-5)
 
 

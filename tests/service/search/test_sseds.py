@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from models.embeddings.vectors import FieldVectors
 from models.networks import DeepFMNetwork, DLRMNetwork, FMNetwork, Network, WideDeepNetwork
 from models.tables import PlanError
 from service.checkpoint import Checkpoints, best_checkpoint
@@ -146,7 +147,7 @@ def by_autograd(warm_up: WarmUp, data: Path, split: str) -> dict[str, np.ndarray
         fields.append(
             torch.stack([masked_table[bag].mean(0) if len(bag) else empty for bag in bags])
         )
-    scores = network.score(batch.dense.double(), torch.cat(fields, dim=1))
+    scores = network.score(batch.dense.double(), FieldVectors(torch.cat(fields, dim=1)))
     loss = binary_cross_entropy_with_logits(scores + task.constant.double(), batch.labels.double())
     gradients = torch.autograd.grad(loss, list(masks.values()))
     return {f: gradient.numpy() for f, gradient in zip(masks, gradients, strict=True)}
