@@ -31,7 +31,8 @@ def toy_gradients() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Vectors, gradient of the loss with respect to them, and with respect to the mask."""
     vectors = torch.tensor(TOY["vectors"], dtype=torch.float64, requires_grad=True)
     mask = torch.ones(vectors.shape[1:], dtype=torch.float64, requires_grad=True)
-    scores = pairwise_interactions(vectors * mask)
+    masked = vectors * mask
+    scores = pairwise_interactions(masked.sum(dim=1), masked.square().sum(dim=(1, 2)))
     labels = torch.tensor(TOY["labels"], dtype=torch.float64)
     loss = binary_cross_entropy_with_logits(scores, labels)
     assert scores.tolist() == TOY["scores"]
