@@ -127,20 +127,30 @@ class Search:
             )
         return replace(sizing, budget=self.config.budget, budget_bytes=self.budget_bytes)
 
-    def size(self, scheme: SizingScheme, fields: Sequence[str] = ()) -> SizingFile:
+    def size(
+        self,
+        scheme: SizingScheme,
+        fields: Sequence[str] = (),
+        *,
+        budget_bytes: int | None = None,
+        **request: Any,
+    ) -> SizingFile:
         """The plan of a scheme within the budget: the one that is worth most, if there is one.
 
         Args:
             scheme: Says how wide without a budget, and what widths are worth.
             fields: Those that are kept; all by default.
+            budget_bytes: Another budget than the search's, for a plan on the way.
+            request: Other settings of `SizingRequest`.
 
         Raises:
             PlanError: If nothing fits the budget.
         """
-        if self.budget_bytes is None:
-            return self._sized(scheme, fields)
-        sizing = self._sized(scheme, fields, str(self.budget_bytes))
-        return replace(sizing, budget=self.config.budget)
+        limit = budget_bytes or self.budget_bytes
+        if limit is None:
+            return self._sized(scheme, fields, **request)
+        sizing = self._sized(scheme, fields, budget=str(limit), **request)
+        return replace(sizing, budget=self.config.budget) if budget_bytes is None else sizing
 
     def costs(self, widths: Sequence[int]) -> dict[str, dict[int, int]]:
         """Bytes of training by field and width, projection to ``dim`` included."""
@@ -184,12 +194,10 @@ class Search:
                 return RunFolder(stage.folder).read_run().get("matmul")
         return None
 
-    def _sized(
-        self, scheme: SizingScheme, fields: Sequence[str], budget: str | None = None
-    ) -> SizingFile:
+    def _sized(self, scheme: SizingScheme, fields: Sequence[str], **request: Any) -> SizingFile:
         kept = tuple(stats.name for stats in self.fields if not fields or stats.name in fields)
-        request = replace(self._request, scheme=scheme, fields=kept, budget=budget)
-        return size_dataset(self.config.train.data, request)
+        whole = replace(self._request, scheme=scheme, fields=kept, **request)
+        return size_dataset(self.config.train.data, whole)
 
     def _bytes_of(self, stats: FieldStats, width: int) -> int:
         plan = SizingPlan.one_block_each([stats], {stats.name: width}, out_dim=self.config.dim)

@@ -10,11 +10,19 @@ from typing import Final, get_args
 
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.optembed import OptEmbed
+from service.search.methods.prune_regrow import PruneRegrow
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
 from service.search.methods.sseds import SSEDS
 
-Method = RandomSearch | OptEmbed | SpectralSearch | SSEDS | HashSearch
+Method = (
+    RandomSearch  # RaS, of the AutoDim paper
+    | HashSearch  # rows shared by remainder
+    | OptEmbed  # CIKM 2022
+    | SSEDS  # SIGIR 2022
+    | SpectralSearch  # ours
+    | PruneRegrow  # ours, in rounds
+)
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {method.__dataclass_fields__["kind"].default: method for method in get_args(Method)}

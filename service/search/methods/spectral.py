@@ -1,16 +1,22 @@
 """``mixdim search spectral``: a uniform training, and what its directions save on validation."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from models.sizing import Spectral
+from models.sizing import Spectral, equipartition
+from service.data.lookups import lookups_per_id
 from service.search.methods.base import Found
 
 if TYPE_CHECKING:
     from service.search.search import Search
     from service.search.stage import Stage
+
+Offsets = Mapping[str, Sequence[int]]
+"""Of every field the ids at which its tables start, and the number of ids."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,12 +33,22 @@ class SpectralSearch:
     energy: float = 0.99
     """Share of what tables save of the loss that is kept without a budget."""
 
+    blocks: int = 1
+    """Runs of equally many lookups that large fields are cut into, each with a width of its own."""
+
+    block_rows: int = 1000
+    """Ids that a field has at least to be cut."""
+
+    rows: Literal["keep", "auto"] = "keep"
+    """Keep all rows, or trade those of rare ids for width."""
+
     start: Literal["warm", "fresh"] = "warm"
     """What the plan is trained from: the uniform training's truncated SVD, or nothing."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
+        for name, least in (("epochs", 0), ("blocks", 1), ("block_rows", 1)):
+            if (value := getattr(self, name)) < least:
+                raise ValueError(f"{name}={value}, expected at least {least}")
         Spectral(energy=self.energy)  # raises where it is no share
 
     def run(self, search: "Search") -> Found:
@@ -40,7 +56,10 @@ class SpectralSearch:
         search.check_validation(self.kind)
         changes = {"epochs": self.epochs} if self.epochs else {}
         base = search.train("base", search.uniform(), **changes)
-        spectra = search.measure("spectra", lambda: _spectra(search, base))
+        cut = [s.name for s in search.fields if s.num_embeddings >= self.block_rows]
+        blocks = self.blocks if cut else 1
+        offsets = offsets_of(search, cut, blocks)
+        spectra = search.measure("spectra", partial(spectra_of, search, base, offsets))
         scheme = Spectral(
             energy=self.energy,
             warm_up=str(base.folder),
@@ -48,18 +67,40 @@ class SpectralSearch:
             warm_up_examples=base.examples,
             spectra=spectra,
         )
-        sizing = search.size(scheme)
+        request: dict[str, Any] = {"blocks": blocks, "block_fields": tuple(cut)}
+        sizing = search.size(scheme, rows=self.rows, **(request if blocks > 1 else {}))
         retrain = {"warm_start": base.folder} if self.start == "warm" else {}
-        return Found(sizing=sizing, values=scheme.values(sizing.plan), retrain=retrain)
+        notes = {"spectra": spectra}
+        return Found(sizing=sizing, values=values_of(spectra), notes=notes, retrain=retrain)
 
 
-def _spectra(search: "Search", base: "Stage") -> tuple[dict[str, list[float]], int]:
+def offsets_of(search: "Search", cut: Sequence[str] = (), blocks: int = 1) -> Offsets:
+    """Where the tables of every field start; ``cut`` ones have several."""
+    data = search.config.train.data
+    return {
+        stats.name: equipartition(lookups_per_id(data, stats.name), blocks)
+        if stats.name in cut and blocks > 1
+        else [0, stats.num_embeddings]
+        for stats in search.fields
+    }
+
+
+def spectra_of(
+    search: "Search", stage: "Stage", offsets: Offsets
+) -> tuple[dict[str, list[float]], int]:
+    """Loss that every direction of a stage's vectors saves, and how many examples it took."""
     from service.probe import SAMPLE_EXAMPLES
     from service.spectral import measure_spectra, runs_of
     from service.warm_up import WarmUp
 
-    data, splits = search.config.train.data, search.info.splits
-    offsets = {stats.name: [0, stats.num_embeddings] for stats in search.fields}
-    found = measure_spectra(WarmUp(base.folder), data, runs_of(offsets))
-    looked_at = (min(SAMPLE_EXAMPLES, splits[name].num_rows) for name in ("train", "validation"))
-    return found, sum(looked_at)
+    found = measure_spectra(WarmUp(stage.folder), search.config.train.data, runs_of(offsets))
+    splits = (search.info.splits[name] for name in ("train", "validation"))
+    return found, sum(min(SAMPLE_EXAMPLES, split.num_rows) for split in splits)
+
+
+def values_of(spectra: Mapping[str, Sequence[float]]) -> dict[str, dict[int, float]]:
+    """By table, the loss that every width saves."""
+    return {
+        name: {width: sum(spectrum[:width]) for width in range(1, len(spectrum) + 1)}
+        for name, spectrum in spectra.items()
+    }
