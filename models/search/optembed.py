@@ -13,6 +13,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import MixedEmbeddings
+from models.embeddings.vectors import FieldVectors
 
 
 class OptEmbedEmbeddings(MixedEmbeddings):
@@ -47,10 +48,9 @@ class OptEmbedEmbeddings(MixedEmbeddings):
         super().take_turn(turn)
         self.prefixes.turn = turn
 
-    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> Tensor:
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up every field, and hide what is behind the widths that are drawn."""
-        shown: Tensor = self.prefixes(super().forward(features, weights))
-        return shown
+        return FieldVectors(self.prefixes(super().forward(features, weights).side_by_side))
 
 
 class RandomPrefixes(nn.Module):

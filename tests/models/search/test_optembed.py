@@ -86,9 +86,9 @@ def test_evaluation_sees_whole_vectors_and_training_their_prefixes():
     torch.manual_seed(0)
     embeddings = OptEmbedChoice(candidates=CANDIDATES).build(given)
     torch.manual_seed(0)
-    whole = MixedEmbeddings(plan, pooling={"c": "mean"})(features_of(plan))
-    shown = embeddings(features_of(plan))
-    assert torch.equal(embeddings.eval()(features_of(plan)), whole)
+    whole = MixedEmbeddings(plan, pooling={"c": "mean"})(features_of(plan)).side_by_side
+    shown = embeddings(features_of(plan)).side_by_side
+    assert torch.equal(embeddings.eval()(features_of(plan)).side_by_side, whole)
     assert torch.equal(shown, torch.where(shown == 0, 0.0, whole))
     assert 0 < (shown == 0).float().mean() < 1
     assert shown.view(4, 3, 8)[:, :, 0].equal(whole.view(4, 3, 8)[:, :, 0])
@@ -96,7 +96,7 @@ def test_evaluation_sees_whole_vectors_and_training_their_prefixes():
 
 def test_hidden_columns_do_not_learn():
     embeddings = OptEmbedChoice(candidates=(1,)).build(Surroundings(plan=plan_of()))
-    embeddings(features_of(plan_of())).sum().backward()
+    embeddings(features_of(plan_of())).side_by_side.sum().backward()
     for bag in embeddings.tables.embedding_bags.values():
         assert bag.weight.grad[:, 0].any()
         assert not bag.weight.grad[:, 1:].any()
