@@ -3,7 +3,8 @@
 By default one change of every kind on one and two ranks; all, on four as well, by `-m slow`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -72,8 +73,15 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return carried_out(tmp_path_factory.mktemp("every"), EVERY)
+def every(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SparseOptimizer], Results]:
+    """All changes of one optimizer, so that ``-k`` can choose one."""
+
+    @cache
+    def of(optimizer: SparseOptimizer) -> Results:
+        changes = [change for change in EVERY if change[0].optimizer == optimizer]
+        return carried_out(tmp_path_factory.mktemp(optimizer), changes)
+
+    return of
 
 
 def named(change: Change) -> str:
@@ -90,7 +98,7 @@ def test_a_resumed_training_goes_on_as_if_nothing_had_changed(change, quick):
 @pytest.mark.slow
 @pytest.mark.parametrize("change", EVERY, ids=named)
 def test_every_resumed_training_goes_on_as_if_nothing_had_changed(change, every):
-    check(change, *every)
+    check(change, *every(change[0].optimizer))
 
 
 def check(
