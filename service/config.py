@@ -197,6 +197,10 @@ class TrainConfig:
     """Seconds without progress on any rank until stacks are written and the job ends with exit code
     4; a checkpoint may take twice as long. 0 to wait for ever. Keep it above the slowest step."""
 
+    on_nan: Literal["stop", "skip"] = "stop"
+    """What to do about a loss that is not a number: stop; or take up the last checkpoint, go on
+    behind the batch that it comes from, and halve both rates, three times at most."""
+
     log_every: int = 50
     """Steps between lines of the log and of metrics.jsonl."""
 

@@ -80,9 +80,7 @@ class TrainMetrics:
         self.plan_imbalance = gauge(
             "mixdim_plan_imbalance_ratio", "Bytes of the fullest rank over the mean; 1 is even."
         )
-        self.checkpoint_failures = counter(
-            "mixdim_checkpoint_failures_total", "Checkpoints that could not be written."
-        )
+        self._declare_faults(registry)
         age = gauge("mixdim_checkpoint_age_seconds", "Time since the last checkpoint, or start.")
         age.set_function(self._checkpoint_age_seconds)
         peak = gauge("mixdim_process_peak_memory_bytes", "Most memory this process ever held.")
@@ -92,6 +90,29 @@ class TrainMetrics:
             score: gauge(f"mixdim_eval_{name}", text, ["split"])
             for score, (name, text) in SCORES.items()
         }
+
+    def _declare_faults(self, registry: CollectorRegistry) -> None:
+        counter = partial(Counter, registry=registry)
+        self.checkpoint_failures = counter(
+            "mixdim_checkpoint_failures_total", "Checkpoints that could not be written."
+        )
+        self.damaged_checkpoints = counter(
+            "mixdim_checkpoint_damaged_total", "Damaged checkpoints that were passed over."
+        )
+        self.nan_skips = counter(
+            "mixdim_train_nan_skips_total", "Batches passed over: their loss was not a number."
+        )
+        self.lost_metrics = counter(
+            "mixdim_train_lost_metrics_total", "Lines that metrics.jsonl lacks for want of room."
+        )
+        self.restarts = counter(
+            "mixdim_train_restarts_total", "How often the ranks of this job were started again."
+        )
+        self.idle_seconds = Gauge(
+            "mixdim_train_idle_seconds",
+            "Time since this rank has last made progress.",
+            registry=registry,
+        )
 
     def checkpoint_saved(self) -> None:
         """Start the checkpoint's age anew."""

@@ -9,8 +9,10 @@ RUN/resize.json       what became of the tables of the run that it goes on from
 RUN/result.json       final scores; there when the run ended by itself
 """
 
+import errno
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -154,9 +156,18 @@ class RunFolder:
         draft.rename(self.path / name)
 
     def append_metrics(self, record: Mapping[str, object]) -> None:
-        """Add a line to ``metrics.jsonl``."""
-        with (self.path / METRICS_FILE).open("a") as file:
-            file.write(json.dumps(without_nan(record)) + "\n")
+        """Add a line to ``metrics.jsonl``, whole or not at all.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        path = self.path / METRICS_FILE
+        line = json.dumps(without_nan(record)).encode() + b"\n"
+        with path.open("ab", buffering=0) as file:
+            end = file.tell()
+            if file.write(line) < len(line):  # as much as there was room for
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     def _forget_metrics_after(self, steps: Mapping[str, int]) -> None:
         """Drop the lines that a resumed run will write again; ``steps`` are the last ones kept."""

@@ -47,13 +47,16 @@ logger = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Who is told how the writing went; called by the thread that writes."""
+    """Who is told how writing and reading went; of writing by the thread that writes."""
 
     def checkpoint_saved(self, path: Path, seconds: float, waited: float) -> None:
         """A checkpoint is whole; training waited a part of its time."""
 
     def checkpoint_failed(self, error: OSError) -> None:
         """A checkpoint could not be written."""
+
+    def checkpoint_damaged(self) -> None:
+        """A checkpoint is damaged, and passed over."""
 
 
 class Checkpoints:
@@ -64,6 +67,7 @@ class Checkpoints:
         ranks: The ranks that write and read together.
         keep: How many are kept besides the best one.
         copies: Files that each checkpoint gets a copy of, as far as they exist.
+        listener: Who is told how writing and reading went.
     """
 
     def __init__(
@@ -73,10 +77,10 @@ class Checkpoints:
         *,
         keep: int = 2,
         copies: Sequence[Path] = (),
+        listener: Listener | None = None,
     ) -> None:
         self._folder, self._ranks, self._keep, self._copies = folder, ranks, keep, copies
-        self.listener: Listener | None = None
-        """Who is told how the writing went."""
+        self._listener = listener
         self._writers = replace(ranks, control=ranks.beside)
         self._thread: Thread | None = None
         self._failure: OSError | None = None
@@ -212,8 +216,10 @@ class Checkpoints:
         self._join()
         paths = self._ranks.from_first(lambda: finished(self._folder))
         path, self.problems = which(self._folder, paths, self._examine)
-        if self._ranks.is_first:
-            for name, problem in self.problems.items():
+        for name, problem in self.problems.items():
+            if self._listener is not None:
+                self._listener.checkpoint_damaged()
+            if self._ranks.is_first:
                 logger.warning("checkpoint %s is damaged: %s", self._folder / name, problem)
         return path
 
@@ -248,17 +254,17 @@ class Checkpoints:
             )
         except OSError as error:
             self._failure = error
-            if self.listener is not None:
-                self.listener.checkpoint_failed(error)
+            if self._listener is not None:
+                self._listener.checkpoint_failed(error)
             return
         except BaseException as error:
             if waited is None:
                 raise
             self._crash = error  # as when a rank is gone: raised where training waits for us
             return
-        if self.listener is not None:
+        if self._listener is not None:
             seconds = time.perf_counter() - started
-            self.listener.checkpoint_saved(final, seconds, seconds if waited is None else waited)
+            self._listener.checkpoint_saved(final, seconds, seconds if waited is None else waited)
 
     def _join(self) -> None:
         """Wait until nothing is being written."""

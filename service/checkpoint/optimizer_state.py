@@ -50,7 +50,7 @@ class OptimizerView:
     def __init__(self, model: nn.Module, optimizer: CombinedOptimizer) -> None:
         for _, part in optimizer.optimizers:
             if isinstance(part, KeyedOptimizerWrapper) and not part.state:
-                part.init_state()
+                _make_state(part)
         self._kernels = _fused_kernels(model)
         params = optimizer.params
         self.state: OptimizerState = {}
@@ -150,6 +150,13 @@ class RowwiseSum:
 def column_cuts(shards: Iterable[tuple[Sequence[int], Sequence[int]]]) -> list[tuple[int, int]]:
     """Where the columns of a table are cut, from the offsets and sizes of its shards."""
     return sorted({(offsets[1], offsets[1] + sizes[1]) for offsets, sizes in shards})
+
+
+def _make_state(part: KeyedOptimizerWrapper) -> None:
+    """Make the state of before the first step, which torch does in a step of zero gradients."""
+    part.init_state()
+    for of_weight in part.state.values():
+        of_weight["step"].zero_()
 
 
 def _fused_kernels(model: nn.Module) -> dict[str, SplitTableBatchedEmbeddingBagsCodegen]:

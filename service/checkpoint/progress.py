@@ -32,6 +32,8 @@ class Progress:
     """What decides which examples a batch number means."""
     lr_ratio: float = 1.0
     """Learning rates now over those of the configuration."""
+    num_skipped: int = 0
+    """Batches passed over because the loss was not a number; each has halved the rates."""
     scheduler: dict[str, Any] = field(default_factory=dict)
     """State of the learning rate's scheduler."""
     world_size: int = 0

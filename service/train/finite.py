@@ -1,4 +1,4 @@
-"""Weights that are numbers: looked at before a checkpoint of them is written."""
+"""Losses and weights that are not numbers, and how far a training has to go back then."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,23 @@ from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.optim.keyed import CombinedOptimizer
 
 from service.distributed import Ranks
+
+
+class NotANumber(FloatingPointError):  # noqa: N818 - as in "NaN"
+    """The loss, or a weight, is not a number.
+
+    Args:
+        what: What is not, and since when.
+        advice: What to do.
+        steps_since: Steps that were done after the first one to blame.
+    """
+
+    def __init__(self, what: str, advice: str, *, steps_since: int = 0) -> None:
+        super().__init__(what, advice)
+        self.what, self.steps_since = what, steps_since
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 def check_finite(
@@ -20,15 +37,15 @@ def check_finite(
     writing it.
 
     Raises:
-        FloatingPointError: On all ranks alike.
+        NotANumber: On all ranks alike.
     """
     own = [name for name, values in _held(model, optimizer) if not _is_finite(values)]
     if bad := sorted({name for of_rank in ranks.gather(own) for name in of_rank}):
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise FloatingPointError(
-            f"{bad[0]}{more} holds values that are not numbers after step {step}; no checkpoint "
-            f"of them is written: lower --optimizer.sparse-lr or --optimizer.dense-lr, and go on "
-            f"with --resume from the checkpoint before"
+        raise NotANumber(
+            f"{bad[0]}{more} holds values that are not numbers after step {step}",
+            "no checkpoint of them is written: lower --optimizer.sparse-lr or "
+            "--optimizer.dense-lr, and go on with --resume from the checkpoint before",
         )
 
 

@@ -1,6 +1,7 @@
 """The training loop: the same for every model, plan and number of ranks."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from signal import Signals
 
@@ -19,13 +20,14 @@ from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
-from service.train.finite import check_finite
-from service.train.position import check_order, order_of
+from service.train.finite import NotANumber, check_finite
+from service.train.position import check_order, is_done, is_due, is_validation_owed, order_of
 from service.train.rates import Rates
 from service.train.record import matmul_of, record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
 from service.train.run_data import RunData
+from service.train.skip import MAX_SKIPS, behind, examples_of
 from service.train.task import StepOutput
 from service.train.turns import Turns
 from service.train.warm_start import warm_start
@@ -71,11 +73,13 @@ class _Training:
         self.pipeline: TrainPipelineSparseDist[Batch, StepOutput] = TrainPipelineSparseDist(
             self.model, self.optimizer, ranks.device
         )
+        self.reporter = Reporter(config, self.folder, ranks)
         self.checkpoints = Checkpoints(
             self.folder.checkpoints,
             ranks,
             keep=config.keep_checkpoints,
             copies=[self.folder.path / name for name in (SIZING_FILE, SHARDING_FILE)],
+            listener=self.reporter,
         )
         self.warnings: list[str] = []
         self.progress = self._resume()
@@ -83,11 +87,10 @@ class _Training:
         self.data = RunData(config, self.info, config.embeddings.layout(self.plan), ranks)
         self.turns = Turns(config, self.data, self.model, self.optimizer)
         steps = config.epochs * len(self.data.train)
-        total_steps = min(steps, config.max_steps or steps)
+        self.reporter.total_steps = total_steps = min(steps, config.max_steps or steps)
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
         self.watchdog = Watchdog(ranks, config.output, seconds=config.hang_timeout)
-        self.reporter = Reporter(config, self.folder, ranks, total_steps=total_steps)
-        self.checkpoints.listener = self.reporter
+        self.reporter.metrics.idle_seconds.set_function(self.watchdog.idle_seconds)
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
         ranks.from_first(lambda: self.folder.make_ready(config, **last))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
@@ -106,15 +109,27 @@ class _Training:
         """Train until the epochs are done or nothing improves."""
         try:
             self._check_stop()
-            if self._is_validation_owed():
-                self._validate()
-            while not self._is_done():
-                self._train_epoch()
+            if self.config.on_nan == "skip" and self.progress.step == 0:
+                self._save()
+            while not self._is_done_after_an_epoch():
+                pass
         except Stopped:
             if self.progress.step > self._saved_step:
-                self._save()
+                with suppress(NotANumber):  # a resumed run will meet it again
+                    self._save()
             self._wait_for_checkpoint()
             raise
+
+    def _is_done_after_an_epoch(self) -> bool:
+        """Validate where that is owed, train for up to an epoch, and say whether that was all."""
+        try:
+            if is_validation_owed(self.progress, self.config) and self.data.has_rows("validation"):
+                self._validate()
+            if not is_done(self.progress, self.config):
+                self._train_epoch()
+        except NotANumber as bad:
+            self._go_back(bad)
+        return is_done(self.progress, self.config)
 
     def _train_epoch(self) -> None:
         """Train on the rest of this epoch, or until the run is done or stopped."""
@@ -125,13 +140,14 @@ class _Training:
             progress.step += 1
             progress.batch += 1
             self.reporter.end_step(progress, loss, self.data.train)
-            if _is_due(progress.step, config.validate_every) or progress.step == config.max_steps:
+            if is_due(progress.step, config.validate_every) or progress.step == config.max_steps:
                 self._validate()
-            elif _is_due(progress.step, config.checkpoint_every):
+            elif is_due(progress.step, config.checkpoint_every):
                 self._save()
-            if self._is_done():
+            if is_done(progress, config):
                 return
             self._check_stop(progress.step)
+        self.reporter.flush(progress)  # while the position is that of its steps
         progress.epoch += 1
         progress.batch = 0
         self._validate()
@@ -156,36 +172,32 @@ class _Training:
         if number := self.ranks.largest(self.stop.signal or 0):
             raise Stopped(Signals(number))
 
-    def _is_validation_owed(self) -> bool:
-        """Whether the run was stopped while it validated the step that it stands at."""
-        progress, config = self.progress, self.config
-        is_epoch_done = progress.epoch > 0 and progress.batch == 0
-        return (
-            progress.validated_step < progress.step > 0
-            and self.data.has_rows("validation")
-            and (
-                is_epoch_done
-                or _is_due(progress.step, config.validate_every)
-                or progress.step == config.max_steps
-            )
-        )
+    def _go_back(self, bad: NotANumber) -> None:
+        """Take the last good weights behind the batch to blame, with half of the rates.
 
-    def _is_done(self) -> bool:
-        progress, config = self.progress, self.config
-        return (
-            progress.epoch >= config.epochs
-            or 0 < config.max_steps <= progress.step
-            or progress.num_worse >= config.patience
-        )
+        Raises:
+            NotANumber: If nobody wants that, or it has happened too often.
+        """
+        path = self.checkpoints.last() if self.config.on_nan == "skip" else None
+        if path is None or self.progress.num_skipped == MAX_SKIPS:
+            raise bad
+        self._note_damage()
+        self.pipeline.detach()
+        self.pipeline.reset()  # without the batches that it has read ahead
+        self.checkpoints.load(self.model, self.optimizer, path)
+        self.progress = behind(bad, self.progress, self.data.train)
+        self.rates.take_up(self.progress)
+        examples = examples_of(self.progress, self.data.train, self.info, self.ranks)
+        self.warnings.append(self.reporter.went_back(bad, self.progress, path, examples))
 
     def _validate(self) -> None:
         """Score the validation split, drop the learning rate if it got no better, checkpoint."""
-        self.reporter.flush(self.progress)
+        self._check_numbers()
         # An epoch may end on a step that was validated already; judging it twice would count as
         # no improvement.
         if self.progress.validated_step != self.progress.step and self.data.has_rows("validation"):
             self._judge(self._evaluate("validation"))
-        self._save()
+        self._write()
 
     def _judge(self, scores: Scores) -> None:
         """Compare with the best validation so far."""
@@ -225,9 +237,16 @@ class _Training:
         self._check_stop(number)
 
     def _save(self) -> None:
+        self._check_numbers()
+        self._write()
+
+    def _check_numbers(self) -> None:
+        """Before weights are judged, or written: are they numbers?"""
         self.reporter.flush(self.progress)
-        self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
+
+    def _write(self) -> None:
+        self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         # One that fails is reported and the next one tried; the end asks how the last one went.
         self.checkpoints.begin(
             self.model, self.optimizer, self.progress, beside=self.config.checkpoint_async
@@ -271,7 +290,3 @@ class _Training:
             rank=self.ranks.rank,
             warnings=tuple(self.warnings),
         )
-
-
-def _is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0

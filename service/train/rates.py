@@ -17,6 +17,8 @@ CURVES: Final[dict[Schedule, Callable[[float], float]]] = {
     "constant": lambda _done: 1.0,
 }
 """Share of the configured rates by the share of the run's steps that are done."""
+SKIPPED: Final = 0.5
+"""What a batch that is passed over multiplies all rates with."""
 
 
 class Rates:
@@ -37,21 +39,28 @@ class Rates:
         *,
         total_steps: int,
     ) -> None:
+        self._optimizer, self._config, self._total_steps = optimizer, config, max(total_steps, 1)
         self._groups: list[dict[str, Any]] = optimizer.param_groups
-        self._configured = self._groups[-1]["lr"]
+        for group in self._groups:
+            group["initial_lr"] = group["lr"]
         self._curve: LambdaLR | None = None
         self._plateau: ReduceLROnPlateau | None = None
-        if config.schedule == "plateau":
-            self._plateau = _plateau(optimizer, config)
+        self.take_up(progress)
+
+    def take_up(self, progress: Progress) -> None:
+        """Set the rates of a position."""
+        for group in self._groups:
+            group["lr"] = group["initial_lr"]
+        if self._config.schedule == "plateau":
+            self._plateau = _plateau(self._optimizer, self._config)
             if progress.scheduler:
                 self._plateau.load_state_dict(progress.scheduler)
             for group in self._groups:
                 group["lr"] *= progress.lr_ratio
         else:
-            for group in self._groups:
-                group["initial_lr"] = group["lr"]
-            rate = partial(_share, CURVES[config.schedule], max(total_steps, 1))
-            self._curve = LambdaLR(optimizer, rate, last_epoch=progress.step - 1)
+            highest = SKIPPED**progress.num_skipped
+            rate = partial(_share, CURVES[self._config.schedule], self._total_steps, highest)
+            self._curve = LambdaLR(self._optimizer, rate, last_epoch=progress.step - 1)
 
     def step(self) -> None:
         """Go on along the curve, where there is one; after every step of the optimizer."""
@@ -63,7 +72,7 @@ class Rates:
         if self._plateau is not None:
             self._plateau.step(score)
             progress.scheduler = self._plateau.state_dict()
-        progress.lr_ratio = self._groups[-1]["lr"] / self._configured
+        progress.lr_ratio = self._groups[-1]["lr"] / self._groups[-1]["initial_lr"]
 
 
 def _plateau(optimizer: Optimizer, config: OptimizerConfig) -> ReduceLROnPlateau:
@@ -77,5 +86,5 @@ def _plateau(optimizer: Optimizer, config: OptimizerConfig) -> ReduceLROnPlateau
     )
 
 
-def _share(curve: Callable[[float], float], total_steps: int, step: int) -> float:
-    return curve(min(step / total_steps, 1.0))
+def _share(curve: Callable[[float], float], total_steps: int, highest: float, step: int) -> float:
+    return highest * curve(min(step / total_steps, 1.0))

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -21,9 +21,11 @@ from service.data.batch import Batch
 from service.data.dataset import Split
 from service.data.loader import Loader
 from service.distributed import Ranks
+from service.job import num_restarts
 from service.metrics import TrainMetrics, peak_memory_bytes, start_exporter
 from service.run_folder import RunFolder, package_versions
 from service.train.evaluation import Scores
+from service.train.finite import NotANumber
 from service.train.profile import profiled
 
 logger = logging.getLogger(__name__)
@@ -38,18 +40,18 @@ class Reporter:
         config: The run; gives the interval of the log and the port of the metrics.
         folder: Gets ``metrics.jsonl``.
         ranks: The ranks, who add their figures up.
-        total_steps: Steps of a run that does not stop early, for the time left.
     """
 
-    def __init__(
-        self, config: TrainConfig, folder: RunFolder, ranks: Ranks, *, total_steps: int
-    ) -> None:
+    def __init__(self, config: TrainConfig, folder: RunFolder, ranks: Ranks) -> None:
         self._config, self._folder, self._ranks = config, folder, ranks
-        self._total_steps = total_steps
+        self.total_steps = 0
+        """Steps of a run that does not stop early, for the time left."""
         self._registry = CollectorRegistry()
         self.metrics = TrainMetrics(self._registry)
         self.metrics.build.info({"version": __version__, **_underscored(package_versions())})
+        self.metrics.restarts.inc(num_restarts())
         self._unknown: dict[str, int] = {}
+        self._has_lost_metrics = False
         self._train_seconds = 0.0
         self._train_examples = 0
         self._wait_seconds = 0.0
@@ -102,7 +104,7 @@ class Reporter:
         """Count a step; log at every interval.
 
         Raises:
-            FloatingPointError: If the loss of the interval is not a number.
+            NotANumber: If the loss of the interval is not a number.
         """
         seconds = time.perf_counter() - self._step_started
         global_size = loader.size_of_batch(progress.batch - 1)
@@ -122,7 +124,7 @@ class Reporter:
         """Log the steps since the last line; collective.
 
         Raises:
-            FloatingPointError: If their loss is not a number.
+            NotANumber: If their loss is not a number.
         """
         window, self._window = self._window, _Window()
         if not window.steps:
@@ -132,32 +134,44 @@ class Reporter:
         loss = loss_sum / self._ranks.world_size / window.steps
         self.metrics.loss.set(loss)
         if not math.isfinite(loss):
-            raise FloatingPointError(self._not_a_number(window, progress))
+            raise self._not_a_number(window, progress)
         self.metrics.epoch.set(progress.epoch)
         self._say(progress, loss, window, wait_sum / self._ranks.world_size)
 
-    def _not_a_number(self, window: "_Window", progress: Progress) -> str:
-        """What to say of a loss that is NaN or infinite, on all ranks alike."""
+    def _not_a_number(self, window: "_Window", progress: Progress) -> NotANumber:
+        """What to raise of a loss that is NaN or infinite, on all ranks alike."""
         firsts = self._ranks.gather(window.num_finite())
         first, rank = min((first, rank) for rank, first in enumerate(firsts))
         back = window.steps - 1 - first  # steps from there to here
         rates = self._config.optimizer
-        return (
+        return NotANumber(
             f"the loss is not a number since step {progress.step - back} (epoch {progress.epoch}, "
             f"batch {progress.batch - back}, rank {rank}), at learning rates of "
             f"{rates.sparse_lr * progress.lr_ratio:g} (tables) and "
-            f"{rates.dense_lr * progress.lr_ratio:g} (other layers); lower --optimizer.sparse-lr "
-            f"or --optimizer.dense-lr and go on with --resume; where another rate ends at the same "
-            f"step, look at the dense columns and labels of that batch"
+            f"{rates.dense_lr * progress.lr_ratio:g} (other layers)",
+            "lower --optimizer.sparse-lr or --optimizer.dense-lr and go on with --resume; where "
+            "another rate ends at the same step, look at the dense columns and labels of that "
+            "batch, or pass it over with --on-nan skip",
+            steps_since=back,
         )
+
+    def went_back(self, bad: NotANumber, progress: Progress, path: Path, examples: str) -> str:
+        """Note that a batch is passed over; what is said of it."""
+        self.metrics.nan_skips.inc()
+        said = (
+            f"{bad.what}; training takes up the weights of {path.name} and goes on behind step "
+            f"{progress.step} with half of the rates (time {progress.num_skipped}): passed over "
+            f"are {examples}"
+        )
+        if self._ranks.is_first:
+            logger.warning("%s", said)
+        return said
 
     def scored(self, step: int, epoch: int, scores: Scores, split: Split) -> None:
         """Show the scores of the checkpoint of a step."""
         self.metrics.set_scores(split, asdict(scores))
         if self._ranks.is_first:
-            self._folder.append_metrics(
-                {"step": step, "kind": split, "epoch": epoch, **asdict(scores)}
-            )
+            self._record({"step": step, "kind": split, "epoch": epoch, **asdict(scores)})
             text = "  ".join(f"{name} {value:.6g}" for name, value in asdict(scores).items())
             logger.info("%s at step %d: %s", split, step, text)
 
@@ -175,11 +189,25 @@ class Reporter:
         if self._ranks.is_first:
             logger.error("%s", error)
 
+    def checkpoint_damaged(self) -> None:
+        """Count a damaged checkpoint that is passed over."""
+        self.metrics.damaged_checkpoints.inc()
+
+    def _record(self, record: Mapping[str, object]) -> None:
+        """Add a line to ``metrics.jsonl``, or do without: no figures are worth the training."""
+        try:
+            self._folder.append_metrics(record)
+        except OSError as error:
+            self.metrics.lost_metrics.inc()
+            if not self._has_lost_metrics:
+                logger.error("metrics are lost: %s; make room, training goes on", error)
+            self._has_lost_metrics = True
+
     def _say(self, progress: Progress, loss: float, window: "_Window", waited: float) -> None:
         if not self._ranks.is_first:
             return
         rate = window.examples / window.seconds
-        self._folder.append_metrics(
+        self._record(
             {
                 "step": progress.step,
                 "kind": "train",
@@ -190,11 +218,11 @@ class Reporter:
                 "loader_wait_ratio": waited / window.seconds,
             }
         )
-        steps_left = max(self._total_steps - progress.step, 0)
+        steps_left = max(self.total_steps - progress.step, 0)
         logger.info(
             "step %d/%d  loss %.4f  %.1f k examples/s  waiting %.0f %%  memory %.1f GiB  %s left",
             progress.step,
-            self._total_steps,
+            self.total_steps,
             loss,
             rate / 1e3,
             100 * waited / window.seconds,

@@ -79,6 +79,10 @@ class Watchdog:
         """
         self._state = (self._state[0] + 1, step, what, time.time(), patience)
 
+    def idle_seconds(self) -> float:
+        """Time since this rank has said last where it is."""
+        return time.time() - self._state[3]
+
     def loading(self, batches: Iterator[Item]) -> Iterator[Item]:
         """Pass batches on, and say when one is waited for."""
         while True:

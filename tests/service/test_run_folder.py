@@ -1,13 +1,14 @@
 """Whose run is in the folder: what a job that was started again takes up, and what it clears."""
 
 import json
+import resource
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.config import TrainConfig
-from service.run_folder import RunFolder
+from service.run_folder import METRICS_FILE, RunFolder
 
 
 @pytest.fixture
@@ -46,3 +47,21 @@ def test_a_file_that_was_being_written_does_not_put_a_folder_in_use(again, tmp_p
     (tmp_path / ".run.json.draft").touch()
     config = TrainConfig(output=tmp_path)
     assert RunFolder(tmp_path).check(config) == config
+
+
+def test_a_line_of_metrics_is_written_whole_or_not_at_all(tmp_path):
+    """A limit on the size of files stands for the room that a disk has left."""
+    folder, record = RunFolder(tmp_path), {"step": 1}
+    folder.append_metrics(record)
+    path = tmp_path / METRICS_FILE
+    whole = path.read_text()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * len(whole) + 3, limits[1]))
+    try:
+        folder.append_metrics(record)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space left on device"):
+                folder.append_metrics(record)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == 2 * whole

@@ -134,3 +134,20 @@ def test_a_last_checkpoint_that_cannot_be_written_is_an_error(beside, small_disk
     with pytest.raises(OSError, match=r"step-00000008 could not be written: .*make room"):
         launch(train, replace(config, resume=True), nproc=1, name="full")
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+def test_metrics_that_find_no_room_are_counted_and_cost_no_step(tmp_path, monkeypatch, capsys):
+    """`/dev/full` is a disk without room."""
+    config = make_run(tmp_path, max_steps=15, resume=True)
+    counts = []
+
+    class Counting(Reporter):
+        def __exit__(self, *error):
+            counts.append(self.metrics.lost_metrics._value.get())
+            super().__exit__(*error)
+
+    monkeypatch.setattr("service.train.loop.Reporter", Counting)
+    monkeypatch.setattr("service.run_folder.METRICS_FILE", "/dev/full")
+    assert launch(train, config, nproc=1, name="no-room").steps == 15
+    assert counts == [3 + 2]  # lines of the log, and two evaluations
+    assert capsys.readouterr().err.count("metrics are lost: [Errno 28] No space left") == 1
