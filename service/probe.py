@@ -139,6 +139,13 @@ def sample(
 ) -> Iterator[Batch]:
     """Examples of a split in batches, ids by field as they are in the data.
 
+    Args:
+        data: The dataset's folder.
+        info: Its description.
+        split: Which split.
+        plan: Gives the fields.
+        num_examples: How many examples, at most; chosen by a seed of its own.
+
     Raises:
         ValueError: If the split is empty.
     """
@@ -153,8 +160,9 @@ def sample(
         dict.fromkeys(plan.fields, WIDTH_STEP),
         out_dim=WIDTH_STEP,
     )
-    loader = Loader(data, info, split, ids, batch_size=BATCH_SIZE, seed=0)
-    yield from islice(loader.batches(), -(-num_examples // BATCH_SIZE))
+    batch_size = min(BATCH_SIZE, num_examples)
+    loader = Loader(data, info, split, ids, batch_size=batch_size, seed=0)
+    yield from islice(loader.batches(), num_examples // batch_size)
 
 
 def ids_of(field: str, batches: Sequence[Batch]) -> NDArray[np.int64]:

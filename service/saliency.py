@@ -20,7 +20,7 @@ def mask_gradients(
         warm_up: The run; dropout and batch statistics are those of evaluation.
         data: The dataset it was trained on.
         split: Whose examples.
-        num_examples: How many, at most; rounded up to whole batches.
+        num_examples: How many, at most.
 
     Raises:
         ValueError: If run and dataset do not fit each other, or the split is empty.

@@ -59,8 +59,8 @@ def search(config: SearchConfig, report: Report) -> SearchRecord:
     if under_way.budget_bytes is not None:
         found.sizing.check_budget(config.train.optimizer.sparse)
     write_sizing(found.sizing, folder / SIZING_FILE)
-    trained = _trained(under_way, found) if config.retrain else None
-    record = _done(record, under_way, found, trained)
+    result = trained(under_way, found) if config.retrain else None
+    record = _done(record, under_way, found, result)
     write_record(record, folder)
     return record
 
@@ -92,7 +92,7 @@ def _is_in_use(folder: Path) -> bool:
     return any(name != f".{SEARCH_FILE}{DRAFT}" for name in names)
 
 
-def _trained(under_way: Search, found: Found) -> Stage:
+def trained(under_way: Search, found: Found) -> Stage:
     """The stage that has trained the plan."""
     if found.run is not None:
         return read_stage(found.run.with_name(f"{found.run.name}.json"))

@@ -171,6 +171,14 @@ def test_without_a_budget_the_paper_s_number_of_pairs_stays(published, folder):
     assert asked == {name: dim for name, dim in expected.items() if dim}
 
 
+def test_the_search_costs_no_more_than_a_tenth_above_its_base(published):
+    _, record = published
+    base, saliency, _ = record.stages
+    assert (base["name"], saliency["name"]) == ("base", "saliency")
+    assert 0 < saliency["examples"] <= 0.1 * base["examples"]
+    assert record.cost["examples"] <= 1.1 * base["examples"]
+
+
 def test_the_columns_that_stay_are_the_most_salient(published):
     _, record = published
     for name, columns in record.notes["columns"].items():
