@@ -137,6 +137,9 @@ class Table:
     """Lowest id of the field that this table covers; id ``i`` has row ``i - first_id``."""
     hashed_ids: int = 0
     """Ids that it covers beyond its rows; rows are then ``(i - first_id) % num_embeddings``."""
+    ids_a_row: int = 1
+    """Neighbouring ids that share a row: ``(i - first_id) // ids_a_row``, of which the remainder is
+    taken where ids are hashed."""
 
     @property
     def num_ids(self) -> int:

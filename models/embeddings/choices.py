@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from pydantic import ConfigDict
 
 from models.embeddings.choice import Alternation, Surroundings
+from models.embeddings.quotients import QuotientRemainderChoice
 from models.layout import Layout, TableLayout
 from models.search.choices import OptEmbedChoice
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
@@ -130,7 +131,8 @@ def candidate_name(field_name: str, width: int) -> str:
     return f"{field_name}~{width}"
 
 
-Embeddings = MixedChoice | AutoDimChoice | OptEmbedChoice  # add a kind: one file, one name here
+# Add a kind: one file, one name here.
+Embeddings = MixedChoice | AutoDimChoice | OptEmbedChoice | QuotientRemainderChoice
 
 EMBEDDINGS: Final[Mapping[str, type[Embeddings]]] = MappingProxyType(
     {choice.__dataclass_fields__["kind"].default: choice for choice in get_args(Embeddings)}

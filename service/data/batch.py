@@ -166,8 +166,9 @@ class FeatureBuilder:
 
     Fields of one block pass their ids through; a field of several blocks sends each id to the
     block that holds its row and leaves the other blocks' bags empty. Hashed blocks wrap their ids
-    around. Ids of a packed table become its stored rows; their slots follow as features of their
-    own, after those of all tables, or decide in which of the table's features a list's id is.
+    around; tables of several ids a row divide them, in integers, before that. Ids of a packed table
+    become its stored rows; their slots follow as features of their own, after those of all tables,
+    or decide in which of the table's features a list's id is.
 
     Args:
         plan: Which tables every field has.
@@ -210,7 +211,7 @@ class FeatureBuilder:
         stored = np.empty((len(self._keys), ids.shape[1]), dtype=np.int32)
         slots = dict(zip(self._slotted, stored[len(ids) :], strict=True))
         for table, rows, target in zip(self._tables, ids, stored, strict=False):
-            wrapped = rows % table.num_embeddings if table.hashed_ids else rows
+            wrapped = _shared_rows(table, rows) if table.hashed_ids else rows
             if table.packing > 1:
                 np.bitwise_and(wrapped, table.packing - 1, out=slots[table.name])
             np.floor_divide(wrapped, table.packing, out=target)
@@ -242,8 +243,15 @@ class FeatureBuilder:
             rows = column.values - np.int32(table.first_id)
             column = replace(column, values=rows).where((rows >= 0) & (rows < table.num_ids))
         if table.hashed_ids:
-            column = replace(column, values=column.values % np.int32(table.num_embeddings))
+            column = replace(column, values=_shared_rows(table, column.values))
         return column
+
+
+def _shared_rows(table: Table, ids: Ids) -> Ids:
+    """Rows of a table whose ids share them."""
+    if table.ids_a_row > 1:
+        ids = ids // np.int32(table.ids_a_row)
+    return ids % np.int32(table.num_embeddings)
 
 
 def _divided(rows: ListColumn, packing: int) -> ListColumn:

@@ -35,6 +35,9 @@ class SearchRecord:
     """Of the search: examples, seconds, and the most memory of any stage; without retraining."""
     widths: dict[str, list[int]] = field(default_factory=dict)
     """Used widths of every field."""
+    embeddings: dict[str, Any] = field(default_factory=dict)
+    """What looks ids up, as a training's configuration has it: the tables of the widths, or others
+    in their stead."""
     figures: dict[str, int] = field(default_factory=dict)
     """EP with and without projections, bytes of training and of serving."""
     values: dict[str, dict[int, float]] = field(default_factory=dict)

@@ -5,6 +5,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from models.embeddings.choices import Embeddings
 from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
 from service.run_folder import DRAFT, file_sha256, git_commit, package_versions
@@ -96,7 +99,8 @@ def trained(under_way: Search, found: Found) -> Stage:
     """The stage that has trained the plan."""
     if found.run is not None:
         return read_stage(found.run.with_name(f"{found.run.name}.json"))
-    return under_way.train(RETRAINED, found.sizing, **found.retrain)
+    changes = {"embeddings": found.embeddings, **found.retrain}
+    return under_way.train(RETRAINED, found.sizing, **changes)
 
 
 def _done(
@@ -108,7 +112,8 @@ def _done(
         stages=[as_json(stage) for stage in under_way.stages],
         cost=cost_of(under_way.stages),
         widths=widths_of(found.sizing),
-        figures=figures_of(found.sizing, under_way.config.train),
+        embeddings=TypeAdapter(Embeddings).dump_python(found.embeddings, mode="json"),
+        figures=dict(found.figures) or figures_of(found.sizing, under_way.config.train),
         values={name: dict(of) for name, of in found.values.items()},
         notes=dict(found.notes),
         validation=trained.validation if trained else {},

@@ -11,6 +11,7 @@ from typing import Final, get_args
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.optembed import OptEmbed
 from service.search.methods.prune_regrow import PruneRegrow
+from service.search.methods.quotient_remainder import QuotientRemainderSearch
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
 from service.search.methods.sseds import SSEDS
@@ -18,6 +19,7 @@ from service.search.methods.sseds import SSEDS
 Method = (
     RandomSearch  # RaS, of the AutoDim paper
     | HashSearch  # rows shared by remainder
+    | QuotientRemainderSearch  # KDD 2020
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours

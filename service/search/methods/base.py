@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from models.embeddings.choices import Embeddings, MixedChoice
 from service.sizing import SizingFile
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ class Found:
     """Settings of `TrainConfig` that the plan is trained with, such as what it starts from."""
     run: Path | None = None
     """A stage that has trained just this plan, which then needs no further training."""
+    embeddings: Embeddings = field(default_factory=MixedChoice)
+    """What looks ids up: the tables of the plan, or others in their stead."""
+    figures: Mapping[str, int] = field(default_factory=dict)
+    """The four figures of the embeddings, where they are not those of the plan."""
 
 
 class SearchMethod(Protocol):

@@ -8,6 +8,7 @@ import pytest
 
 from models.sizing import parse_budget, plan_bytes, uniform_bytes
 from service.data.dataset import read_dataset_info
+from service.run_folder import RunFolder
 from service.search.methods import METHODS
 from service.search.record import read_record
 from service.sizing import read_sizing
@@ -16,7 +17,7 @@ from tests.service.search.searches import DIM, make_search, run, within
 from tests.service.warm_runs import make_data
 
 BUDGET = "3x"
-TRAIN_NOTHING = {"hash"}
+TRAIN_NOTHING = {"hash", "quotient-remainder"}
 """Methods whose plan follows from the budget alone; there is only its training."""
 
 
@@ -39,11 +40,16 @@ def test_the_plan_stays_within_the_budget(done):
     sizing = read_sizing(config.train.output / "sizing.json")
     stats = read_dataset_info(config.train.data).field_stats
     limit = parse_budget(BUDGET, uniform_bytes(stats, DIM, "adagrad"))
-    plan = replace(sizing.plan, join=config.train.network.join)
-    assert plan_bytes(plan, "adagrad").training_bytes <= limit
-    assert sizing.budget == BUDGET
-    assert sizing.budget_bytes == limit == record.budget_bytes
+    assert record.figures["training_bytes"] <= limit == record.budget_bytes
+    trained = RunFolder(config.train.output / "stages" / record.stages[-1]["name"]).read_run()
     assert sizing.out_dim == DIM
+    if record.embeddings["kind"] == "mixed":
+        plan = replace(sizing.plan, join=config.train.network.join)
+        assert record.figures["training_bytes"] == plan_bytes(plan, "adagrad").training_bytes
+        assert (sizing.budget, sizing.budget_bytes) == (BUDGET, limit)
+    else:
+        assert record.figures["training_bytes"] == trained["training_bytes"]["planned"]
+        assert sum(trained["training_bytes"]["tables_by_rank"]) <= limit
 
 
 def test_the_record_says_what_was_found_and_what_it_cost(done):
