@@ -104,7 +104,7 @@ def _row_choices(
     request: "SizingRequest",
     counts: Mapping[str, NDArray[Any]],
 ) -> dict[str, list[RowChoice]]:
-    """Ways to cut the tail off every field's last table, by table name."""
+    """Ways to cut the tail off a field's last table, by table name."""
     last = {table.field: table.name for table in plan.tables()}
     runs = {
         stats.name: cut(stats, counts[stats.name], request.blocks)[-1]
@@ -112,7 +112,11 @@ def _row_choices(
         else stats
         for stats in fields
     }
-    return {last[name]: row_choices(run, request.hash_tail) for name, run in runs.items()}
+    return {
+        last[name]: row_choices(run, request.hash_tail)
+        for name, run in runs.items()
+        if not request.row_fields or name in request.row_fields
+    }
 
 
 def counted_bytes(plan: SizingPlan, request: "SizingRequest") -> int:

@@ -84,6 +84,10 @@ class SizingRequest:
     rows: Rows = "keep"
     """``keep`` all rows, or let the budget trade rows of rare ids for width: ``auto``."""
 
+    row_fields: tuple[str, ...] = ()
+    """Fields whose rows may be traded; all sized fields where empty. Every field that is cut has
+    one more table, which takes time in every step."""
+
     min_lookups: int = 0
     """Ids that training looks up less often share one row; 0 for none."""
 
@@ -131,6 +135,11 @@ class SizingRequest:
                 f"min_lookups={self.min_lookups} decides which rows are kept, and so does "
                 f"rows='auto'; give one of them"
             )
+        if self.row_fields and self.rows == "keep":
+            raise ValueError(
+                f"row_fields={list(self.row_fields)} trade rows for width, and rows='keep' keeps "
+                f"all; give rows='auto' as well"
+            )
         if self.rows == "auto" and self.budget is None:
             raise ValueError("rows='auto' trades rows for width under a budget; give a budget")
         if self.hash_tail and self.rows == "keep" and not self.min_lookups:
@@ -151,6 +160,7 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
     info = read_dataset_info(folder)
     fields = _chosen(info.field_stats, request.fields, "--fields")
     cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
+    _chosen(fields, request.row_fields, "--row-fields")
     counts = {stats.name: lookups_per_id(folder, stats.name) for stats in cut}
     every = counts
     if request.min_lookups:

@@ -69,6 +69,9 @@ class SizeCommand:
     rows: Rows = "keep"
     """Keep all rows, or trade rows of rare ids for width under the budget."""
 
+    row_fields: tuple[str, ...] = ()
+    """Fields whose rows may be traded; all by default. Each that is has one more table."""
+
     min_lookups: int = 0
     """Ids that training looks up less often than this share one row."""
 

@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from models.sizing import PopularityRule
+from models.tables import FieldStats
 from service.sizing import read_sizing, sizing_bytes
+from service.sizing_budget import fit_budget
+from service.sizing_request import SizingRequest
 from tests.service.sized_data import size, write_sizing_data
 
 
@@ -25,6 +29,25 @@ def test_a_hashed_tail_has_its_share_of_rows(data: Path) -> None:
     _, output = size(data, "--fields", "C3", "--min-lookups", "2001", "--hash-tail", "0.01")
     _, tail = read_sizing(output).fields["C3"]
     assert (tail.num_embeddings, tail.num_ids) == (20, 2000)
+
+
+def test_rows_are_only_traded_in_the_fields_that_are_named() -> None:
+    curve = tuple((rank, 10_000 - 10_000 // rank) for rank in (10, 100, 500))
+    fields = [
+        FieldStats(name=n, num_embeddings=1000, num_lookups=10_000, frequency_curve=curve)
+        for n in "abc"
+    ]
+    scheme = PopularityRule(max_dim=16)
+    tables = {}
+    for named in ((), ("b",)):
+        request = SizingRequest(scheme=scheme, budget="1", rows="auto", row_fields=named)
+        fitted = fit_budget(scheme(fields), 12_000, fields, request, {}, None)
+        tables[named] = [table.name for table in fitted.plan.tables()]
+        assert fitted.training_bytes <= 12_000
+    assert tables == {
+        (): ["a/0", "a/1", "b/0", "b/1", "c/0", "c/1"],
+        ("b",): ["a", "b/0", "b/1", "c"],
+    }
 
 
 def test_hashing_keeps_the_width_and_gives_the_budget_to_rows(data: Path) -> None:
@@ -79,6 +102,8 @@ def test_widths_are_read_from_the_command_line(data: Path) -> None:
         (["--scheme", "file", "--file", "none.toml"], "none.toml does not exist; write one line"),
         (["--hash-tail", "0.5"], "hash_tail=0.5 without a tail"),
         (["--hash-tail", "2", "--rows", "auto"], "hash_tail=2.0, expected in [0, 1)"),
+        (["--row-fields", "C3"], "row_fields=['C3'] trade rows for width, and rows='keep' keeps"),
+        (["--row-fields", "C9", "--rows", "auto", "--budget", "2x"], "--row-fields: ['C9'] are"),
         (["--rows", "auto"], "rows='auto' trades rows for width under a budget; give a budget"),
         (["--rows", "auto", "--budget", "2x", "--min-lookups", "3"], "give one of them"),
         (["--min-lookups", "-1"], "min_lookups=-1, expected 0 or more"),
