@@ -14,6 +14,7 @@ from service.run_folder import RESULT_FILE
 
 GRID_FILE = "grid.json"
 LOGS = "logs"
+MATMUL_FILE = "matmul.txt"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +95,7 @@ def _train(
             request=run.request,
             slices=() if run.is_warm_up else spec.slices,
             keep=keep,
+            matmul=spec.output / MATMUL_FILE,
         )
         for digest, run in runs.items()
     }

@@ -1,5 +1,6 @@
 """A process that imports torch once and then trains one run after the other."""
 
+import contextlib
 import json
 import logging
 import os
@@ -8,10 +9,10 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from service.compare.figures import figures_of, widths_of
 from service.config import TrainConfig
@@ -21,6 +22,7 @@ from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 
 if TYPE_CHECKING:
+    from models.layers.linear import Matmul
     from service.train.result import TrainResult
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,8 @@ class Job:
     """Fields by whose frequency the best checkpoint is scored as well."""
     keep: bool = False
     """Keep the run folder."""
+    matmul: Path | None = None
+    """File that says which routine the runs of a comparison multiply with, or will say so."""
 
 
 def work(connection: Connection, log: Path, threads: int) -> None:
@@ -90,7 +94,10 @@ def _train(job: Job) -> dict[str, Any] | None:
     folder = RunFolder(job.config.output)
     if job.request is not None:
         write_sizing(size_dataset(job.config.data, job.request), job.config.sizing)
-    result = train(job.config)
+    config = job.config
+    if job.matmul is not None and config.matmul == "auto":
+        config = replace(config, matmul=agreed_matmul(job.matmul))
+    result = train(config)
     if result.stopped_by:
         return None
     sizing = read_sizing(job.config.sizing)
@@ -101,6 +108,22 @@ def _train(job: Job) -> dict[str, Any] | None:
     if not job.keep:
         shutil.rmtree(folder.path)
     return outcome
+
+
+def agreed_matmul(file: Path) -> "Matmul":
+    """The routine that all runs of a comparison multiply with; whoever asks first, measures.
+
+    Two routines round differently: rows and seeds would differ by more than what is compared.
+    """
+    from models.layers.linear import set_matmul
+
+    if not file.is_file():
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(set_matmul("auto"))
+        with contextlib.suppress(FileExistsError):  # another worker has measured meanwhile
+            file.hardlink_to(draft)
+        draft.unlink()
+    return cast("Matmul", file.read_text())
 
 
 def _facts(folder: RunFolder, result: "TrainResult") -> dict[str, Any]:
@@ -119,6 +142,7 @@ def _facts(folder: RunFolder, result: "TrainResult") -> dict[str, Any]:
         "examples_per_second": round(result.examples_per_second, 1),
         "peak_memory_bytes": peak_memory_bytes(),
         "threads": record["threads"],
+        "matmul": record["matmul"],
         "git_commit": record["git_commit"],
     }
 

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.bad_inputs.world import BadInput, changed, gone, half, text
+from tests.bad_inputs.world import BadInput, changed, flipped, gone, half, text
 
 EVALUATE = (
     BadInput(
@@ -29,6 +29,17 @@ EVALUATE = (
         make=gone("run/checkpoints"),
         command="evaluate run",
         says=("run/checkpoints holds no checkpoint; go on with `mixdim train --resume`",),
+        needs_run=True,
+    ),
+    BadInput(
+        name="a checkpoint with a flipped bit, and no other",
+        make=changed("run/checkpoints/step-00000003/__0_0.distcp", flipped),
+        command="evaluate run",
+        says=(
+            "run/checkpoints holds no whole checkpoint",
+            "step-00000003: __0_0.distcp has another checksum than when it was written",
+            "copy one back from a backup, or train anew with --overwrite",
+        ),
         needs_run=True,
     ),
     BadInput(

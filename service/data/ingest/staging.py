@@ -1,5 +1,6 @@
 """A folder that appears whole or not at all."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -7,8 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from service.data.dataset import DATASET_FILE
+
+AT_FDCWD: Final = -100
+"""Linux: names are relative to the working directory."""
+RENAME_EXCHANGE: Final = 2
 
 
 @contextmanager
@@ -67,16 +73,38 @@ def _cannot_write(output: Path, error: OSError) -> OSError:
 
 
 def _take_place(folder: Path, output: Path, *, overwrite: bool) -> None:
-    """Rename, so that at every moment a whole dataset is on disk."""
+    """Rename, so that at every moment a whole dataset is on disk; what was there is in ``folder``.
+
+    Readers, processes that are killed here, and others that do the same find the old one or the
+    new one under its name.
+    """
     check_output(output, overwrite=overwrite)
-    if not output.exists():
-        folder.rename(output)
-        return
-    old = folder.with_name(f"{folder.name}-old")
-    output.rename(old)
     try:
         folder.rename(output)
-    except OSError:
-        old.rename(output)
-        raise
-    shutil.rmtree(old)
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    check_output(output, overwrite=overwrite)  # somebody may have been faster
+    if not _exchange(folder, output):
+        old = folder.with_name(f"{folder.name}-old")
+        output.rename(old)
+        try:
+            folder.rename(output)
+        except OSError:
+            old.rename(output)
+            raise
+        old.rename(folder)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap the names of two folders in one step; not every system, and file system, can."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0:
+        return True
+    if (number := ctypes.get_errno()) in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(second))

@@ -76,7 +76,7 @@ def test_a_run_that_fails_stops_no_other_and_is_retried_on_demand(tmp_path, caps
     path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
     code, table, story = compare(capsys, path)
     assert code == 1
-    assert "failed: wild uniform uniform:8 seed 0: FloatingPointError: " in story
+    assert "failed: wild uniform uniform:8 seed 0: NotANumber: " in story
     by_recipe = {(r["recipe"], r["sizing"]): r["status"] for r in records_of(tmp_path)}
     assert by_recipe["mf", "uniform"] == by_recipe["mf", "popularity"] == "done"
     assert by_recipe["wild", "uniform"] == by_recipe["wild", "popularity"] == "failed"
