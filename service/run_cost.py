@@ -14,6 +14,7 @@ class RunCost:
     seconds: float
     """Of training, loading included; validations and checkpoints are not."""
     examples: int
+    """Read for training, those of an architecture's own steps included."""
 
 
 def run_cost(folder: Path) -> RunCost:
@@ -45,5 +46,7 @@ def own_cost(folder: Path) -> RunCost:
     rate = json.loads(path.read_text())["examples_per_second"]
     with (folder / METRICS_FILE).open() as file:
         lines = [json.loads(line) for line in file]
-    examples = max((line["examples"] for line in lines if line["kind"] == "train"), default=0)
-    return RunCost(seconds=examples / rate if rate else 0.0, examples=examples)
+    trained = [line for line in lines if line["kind"] == "train"]
+    examples = max((line["examples"] for line in trained), default=0)
+    others = max((line.get("architecture_examples", 0) for line in trained), default=0)
+    return RunCost(seconds=examples / rate if rate else 0.0, examples=examples + others)

@@ -1,9 +1,11 @@
 """AutoDim: every field is a soft choice among candidate widths, and the choice is learned."""
 
-# Shapes:  B batch, F fields, D width of the widest candidate, N candidates, d_n width of the n-th
+# Shapes:  B batch, F fields, D width of the widest candidate, N candidates, d_n width of the n-th,
+#          S columns of a field: D of a shared table, otherwise the sum of d_n
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate
 from typing import ClassVar, Final
 
 import torch
@@ -17,12 +19,14 @@ from models.embeddings.choice import Pooling
 from models.embeddings.mixed import bag_collection
 from models.embeddings.packed import SlotSelector, feature_names, slotted
 from models.embeddings.vectors import FieldVectors
-from models.layers.batch_norm import PooledNorms
+from models.layers.moments import pooled_moments
 from models.layout import Layout
 from models.tables import Table
 
 COLDEST: Final = 0.01
 """Lowest temperature of the choice."""
+MOMENTUM: Final = 0.1
+EPSILON: Final = 1e-5
 EXAMPLES_A_TICK: Final = 2000
 """The paper cools at every batch, of this size: examples count here, whatever the batch."""
 
@@ -76,8 +80,9 @@ class AutoDimEmbeddings(FieldEmbeddings):
         self.decay, self.pretrain_examples = decay, pretrain_examples
         tables = list(layout.tables())
         self.tables: EmbeddingBagCollection = bag_collection(tables, pooling, device)
-        self.candidates = Candidates(tables, candidates, pooling)
-        self.mixture = Mixture(len(self.field_names), candidates, pads=pads)
+        self.candidates = Candidates(tables, pooling)
+        is_shared = len(tables) == len(self.field_names)
+        self.mixture = Mixture(len(self.field_names), candidates, is_shared=is_shared, pads=pads)
 
     def take_turn(self, turn: Turn) -> None:
         """Hear what the next step moves."""
@@ -94,25 +99,20 @@ class AutoDimEmbeddings(FieldEmbeddings):
 
 
 class Candidates(nn.Module):
-    """The vectors of every candidate, from the pooled tables; holds no tables itself.
+    """The vectors of all candidates side by side, from the pooled tables; holds no tables itself.
 
     Shape:
         - Input: a `KeyedTensor` with one key a feature, in any order, and the features.
-        - Output: ``N`` tensors ``(B, F, d_n)``.
+        - Output: ``(B, F, S)``; of one table a field its row, of one a candidate all their rows.
     """
 
     def __init__(
-        self,
-        tables: Sequence[Table],
-        widths: Sequence[int],
-        pooling: Mapping[str, Pooling] | None = None,
+        self, tables: Sequence[Table], pooling: Mapping[str, Pooling] | None = None
     ) -> None:
         super().__init__()
         pooling = pooling or {}
-        self.widths = list(widths)
-        by_field = {name: list(own) for name, own in groupby(tables, key=lambda t: t.field)}
-        self.is_shared = all(len(own) == 1 for own in by_field.values())
-        self._names = [[table.name for table in own] for own in by_field.values()]
+        self._names = [table.name for table in tables]
+        self._num_fields = len({table.field for table in tables})
         self._select = SlotSelector(slotted(tables, pooling))
         self._slot_features = {
             table.name: (table.embedding_dim, feature_names(table, pooling), pooling[table.field])
@@ -120,61 +120,96 @@ class Candidates(nn.Module):
             if table.packing > 1 and table.field in pooling
         }
 
-    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> list[Tensor]:
-        """Pick every candidate's columns, or its table."""
+    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> Tensor:
+        """Bring the tables into their order."""
+        if pooled.keys() == self._names and not self._select.names:
+            return pooled.values().view(features.stride(), self._num_fields, -1)
         vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
-        if self.is_shared:
-            widest = torch.stack([vectors[own[0]] for own in self._names], dim=1)  # (B, F, D)
-            return [widest[..., :width] for width in self.widths]
         if self._select.names:
             vectors.update(self._select(pooled, features))
         for name, (width, keys, pooled_as) in self._slot_features.items():
             slots = [torch.split(vectors[key], width, dim=1)[n] for n, key in enumerate(keys)]
             vectors[name] = torch.stack(slots).sum(dim=0)
             if pooled_as == "mean":
-                first = features.keys().index(keys[0])
-                lengths = features.lengths().view(-1, features.stride())
-                num_ids = lengths[first : first + len(keys)].sum(dim=0)
-                vectors[name] = vectors[name] / num_ids.clamp(min=1).unsqueeze(1)
-        return [
-            torch.stack([vectors[own[n]] for own in self._names], dim=1)
-            for n in range(len(self.widths))
-        ]
+                vectors[name] = vectors[name] / _num_ids(features, keys)
+        ordered = torch.cat([vectors[name] for name in self._names], dim=1)
+        return ordered.view(features.stride(), self._num_fields, -1)
 
 
 class Mixture(nn.Module):
-    """Bring candidates to one width and weigh them; the weights are the architecture.
+    """Bring candidates to one width, normalise and weigh them; the weights are the architecture.
+
+    All of it is linear once the batch's mean and covariance are known: candidate ``n`` is columns
+    ``x_n`` of what was looked up, its normalised vector ``(x_n W_n - mean_n W_n) / sigma_n`` with
+    ``sigma_n^2 = diag(W_n' C_n W_n) + eps``. So no candidate's vectors are ever made: a field is
+    multiplied with the one matrix ``sum_n p_mn W_n / sigma_n``, and a search costs little more
+    than a training.
 
     Shape:
-        - Input: ``N`` tensors ``(B, F, d_n)``; weights of examples ``(B,)``, or None.
+        - Input: ``(B, F, S)``; weights of examples ``(B,)``, or None.
         - Output: ``(B, F * D)``.
     """
+
+    mean: Tensor
+    """Running, of every candidate's vectors before they are normalised, ``(N, D)``."""
+    variance: Tensor
+    """Running, unbiased, ``(N, D)``."""
 
     turn: Turn = Turn()
 
     temperature: float | None = 1.0
     """Of the choice in training; None while nothing is chosen yet and all weigh the same."""
 
-    def __init__(self, num_fields: int, widths: Sequence[int], *, pads: bool) -> None:
+    def __init__(
+        self, num_fields: int, widths: Sequence[int], *, is_shared: bool, pads: bool
+    ) -> None:
         super().__init__()
-        self.out_dim, self.pads = widths[-1], pads
+        out_dim = widths[-1]
+        ends = widths if is_shared else list(accumulate(widths))
+        self.columns = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
+        self.num_columns = ends[-1]
         self.theta = nn.Parameter(torch.zeros(num_fields, len(widths)))
-        self.unify = nn.ModuleList(
-            () if pads else (nn.Linear(width, self.out_dim, bias=False) for width in widths)
-        )
-        normalised = list(widths) if pads else [self.out_dim] * len(widths)
-        self.norms = PooledNorms(normalised)
+        start = [torch.empty(width, out_dim) for width in widths]
+        for weight in start:
+            nn.init.eye_(weight) if pads else nn.init.kaiming_uniform_(weight.T, a=math.sqrt(5))
+        self.unify = nn.ParameterList(() if pads else start)  # as nn.Linear starts, transposed
+        self._paddings = start if pads else []
+        self.register_buffer("mean", torch.zeros(len(widths), out_dim))
+        self.register_buffer("variance", torch.ones(len(widths), out_dim))
 
-    def forward(self, vectors: list[Tensor], weights: Tensor | None) -> Tensor:
+    def forward(self, vectors: Tensor, weights: Tensor | None) -> Tensor:
         """Mix the candidates of every field."""
-        if not self.pads:
-            vectors = [unify(x) for unify, x in zip(self.unify, vectors, strict=True)]
-        vectors = self.norms(vectors, weights, follows=self.turn.moves_weights)
-        if self.pads:
-            vectors = [pad(x, (0, self.out_dim - x.shape[2])) for x in vectors]
+        unify = [matrix.to(vectors.device) for matrix in self.unify or self._paddings]
+        mean, variance = self._figures(vectors, weights, unify)
+        scales = torch.rsqrt(variance + EPSILON)  # (N, D)
+        matrices = torch.stack(
+            [
+                pad(matrix * scale, (0, 0, columns.start, self.num_columns - columns.stop))
+                for matrix, scale, columns in zip(unify, scales, self.columns, strict=True)
+            ]
+        )  # (N, S, D)
         shares = self.shares()  # (F, N)
-        mixed = torch.einsum("fn,nbfd->bfd", shares, torch.stack(vectors))
-        return mixed.flatten(1)
+        mixed = torch.einsum("fn,nsd->fsd", shares, matrices)
+        shift = shares @ (mean * scales)  # (F, D)
+        fields = torch.baddbmm(-shift.unsqueeze(1), vectors.transpose(0, 1), mixed)  # (F, B, D)
+        return fields.transpose(0, 1).flatten(1)
+
+    def _figures(
+        self, vectors: Tensor, weights: Tensor | None, unify: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of every candidate's vectors: this batch's, or the running ones."""
+        if not self.training:
+            return self.mean, self.variance
+        num, of_columns, covariance = pooled_moments(vectors, weights)
+        pairs = list(zip(unify, self.columns, strict=True))
+        mean = torch.stack([of_columns[columns] @ matrix for matrix, columns in pairs])
+        variance = torch.stack([((covariance[c, c] @ m) * m).sum(dim=0) for m, c in pairs])
+        variance = variance.clamp(min=0)
+        if self.turn.moves_weights:
+            with torch.no_grad():
+                self.mean.lerp_(mean, MOMENTUM)
+                self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
+        return mean, variance
 
     def shares(self) -> Tensor:
         """``p``: how much every candidate counts in every field, ``(F, N)``."""
@@ -184,6 +219,13 @@ class Mixture(nn.Module):
             return torch.full_like(self.theta, 1 / self.theta.shape[1]) + 0 * self.theta
         noise = torch.rand(self.theta.shape, generator=self.turn.generator(), dtype=torch.float64)
         return gumbel_softmax(self.theta, noise.to(self.theta), self.temperature)
+
+
+def _num_ids(features: KeyedJaggedTensor, keys: Sequence[str]) -> Tensor:
+    """Ids of neighbouring features together, at least 1, ``(B, 1)``."""
+    first = features.keys().index(keys[0])
+    lengths = features.lengths().view(-1, features.stride())[first : first + len(keys)]
+    return lengths.sum(dim=0).clamp(min=1).unsqueeze(1)
 
 
 def temperature(num_examples: int, decay: float) -> float:

@@ -26,6 +26,9 @@ class Progress:
     num_worse: int = 0
     """Validations since the best one."""
     num_examples: int = 0
+    """Examples that weights have learned from."""
+    num_architecture_examples: int = 0
+    """Examples that an architecture has learned from, in steps of its own."""
     validated_step: int = -1
     """Step of the last validation."""
     order: dict[str, Any] = field(default_factory=dict)

@@ -213,6 +213,7 @@ class Reporter:
                 "kind": "train",
                 "epoch": progress.epoch,
                 "examples": progress.num_examples,
+                **_of_architecture(progress),
                 "loss": loss,
                 "examples_per_second": rate,
                 "loader_wait_ratio": waited / window.seconds,
@@ -259,6 +260,12 @@ class _Window:
         """Steps before the first whose local loss is not a number."""
         is_finite = torch.isfinite(torch.stack(self._losses))
         return int(is_finite.int().cumprod(0).sum())
+
+
+def _of_architecture(progress: Progress) -> dict[str, int]:
+    """What lines say of runs that have an architecture of their own."""
+    num_examples = progress.num_architecture_examples
+    return {"architecture_examples": num_examples} if num_examples else {}
 
 
 def _memory_bytes(device: torch.device) -> float:

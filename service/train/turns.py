@@ -100,6 +100,7 @@ class Turns:
                 seed=self._seed,
             )
             self._move_architecture(turn, pipeline, batches)
+            progress.num_architecture_examples += self._size_of_other(step + 1)
         return loss
 
     def _move_architecture(self, turn: Turn, pipeline: Pipeline, batches: Iterator[Batch]) -> None:
@@ -115,9 +116,18 @@ class Turns:
 
     def _others(self, step: int) -> Iterator[Batch]:
         """Batches for the architecture to the end of their split, from that of a step on."""
-        assert self._alternation is not None and self._other is not None
-        epoch, batch = divmod(step // self._alternation.weight_steps - 1, len(self._other))
+        assert self._other is not None
+        epoch, batch = self._place_of_other(step)
         return self._other.batches(epoch, first_batch=batch)
+
+    def _size_of_other(self, step: int) -> int:
+        assert self._other is not None
+        return self._other.size_of_batch(self._place_of_other(step)[1])
+
+    def _place_of_other(self, step: int) -> tuple[int, int]:
+        """Epoch and batch that the architecture learns from after so many steps."""
+        assert self._alternation is not None and self._other is not None
+        return divmod(step // self._alternation.weight_steps - 1, len(self._other))
 
     def _take(self, turn: Turn) -> None:
         self._optimizer.turn = turn

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, get_args
 
+from service.search.methods.autodim import AutoDim, AutoDimS
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.optembed import OptEmbed
 from service.search.methods.prune_regrow import PruneRegrow
@@ -20,6 +21,8 @@ Method = (
     RandomSearch  # RaS, of the AutoDim paper
     | HashSearch  # rows shared by remainder
     | QuotientRemainderSearch  # KDD 2020
+    | AutoDim  # WWW 2021
+    | AutoDimS  # its ablation
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours

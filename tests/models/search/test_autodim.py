@@ -11,7 +11,7 @@ from torch import nn
 from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.choices import AutoDimChoice
-from models.layers.batch_norm import PooledNorms
+from models.layers.moments import pooled_moments
 from models.search.autodim import Mixture, gumbel_softmax, temperature
 from models.tables import Block, SizingPlan
 from service.data.batch import Columns, FeatureBuilder, ListColumn
@@ -71,34 +71,74 @@ def test_shares_follow_the_softmax_of_theta():
     assert picked.tolist() == pytest.approx(GOLDEN["autodim_gumbel"]["alpha"], abs=0.015)
 
 
-def test_norms_have_no_parameters_and_the_golden_values():
+def candidates_of(vectors, mixture):
+    """Every candidate's vectors at the common width, before they are normalised."""
+    matrices = [*mixture.unify] or mixture._paddings
+    return [vectors[..., c] @ matrix for matrix, c in zip(matrices, mixture.columns, strict=True)]
+
+
+def test_normalisation_has_the_golden_values_and_no_parameters():
     golden = GOLDEN["autodim_bn_noaffine"]
-    norms = PooledNorms([2])
-    assert not list(norms.parameters())
-    (found,) = norms([torch.tensor(golden["x"])[:, None]], None, follows=True)
-    assert found[:, 0].tolist() == [pytest.approx(row, abs=1e-5) for row in golden["y"]]
+    mixture = Mixture(1, (1, 2), is_shared=True, pads=True)
+    assert [name for name, _ in mixture.named_parameters()] == ["theta"]
+    certain(mixture, [1])
+    found = mixture(torch.tensor(golden["x"])[:, None], None)
+    assert found.tolist() == [pytest.approx(row, abs=1e-5) for row in golden["y"]]
 
 
-def test_norms_are_torchs_over_batch_and_fields():
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("pads", [True, False])
+def test_the_mixture_is_that_of_torchs_normalised_candidates(is_shared, pads):
     torch.manual_seed(0)
-    ours, theirs = PooledNorms([3, 5]), [nn.BatchNorm1d(w, affine=False) for w in (3, 5)]
-    for _ in range(3):
-        inputs = [torch.randn(6, 4, width) * 3 + 1 for width in (3, 5)]
-        found = ours(inputs, None, follows=True)
-        for x, norm, one in zip(inputs, theirs, found, strict=True):
-            assert torch.allclose(norm(x.flatten(0, 1)).view_as(x), one, atol=1e-5)
-    ours.eval()
-    for x, norm, one in zip(inputs, theirs, ours(inputs, None, follows=False), strict=True):
-        assert torch.allclose(norm.eval()(x.flatten(0, 1)).view_as(x), one, atol=1e-5)
+    widths, width = (2, 4, 8), 8 if is_shared else 14
+    mixture = Mixture(3, widths, is_shared=is_shared, pads=pads)
+    norms = [nn.BatchNorm1d(8, affine=False) for _ in widths]
+    for step in range(4):
+        if step == 3:
+            mixture.eval()
+            for norm in norms:
+                norm.eval()
+        vectors = (torch.randn(6, 3, width) * 2 + 1).requires_grad_()
+        mixture.turn = Turn(step=step)
+        shares = mixture.shares()
+        normalised = [
+            norm(x.flatten(0, 1)).view_as(x)
+            for norm, x in zip(norms, candidates_of(vectors, mixture), strict=True)
+        ]
+        slow = torch.einsum("fn,nbfd->bfd", shares, torch.stack(normalised)).flatten(1)
+        fast = mixture(vectors, None)
+        assert torch.allclose(fast, slow, atol=2e-5)
+        goal, parameters = torch.randn_like(fast), [vectors, *mixture.parameters()]
+        wanted = torch.autograd.grad((slow * goal).sum(), parameters, retain_graph=True)
+        for got, want in zip(
+            torch.autograd.grad((fast * goal).sum(), parameters), wanted, strict=True
+        ):
+            assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
 
 
-def test_norms_do_not_see_what_only_fills_a_batch_up():
+def test_moments_do_not_see_what_only_fills_a_batch_up():
     torch.manual_seed(0)
-    norms, inputs = PooledNorms([3]), torch.randn(6, 4, 3)
-    (alone,) = norms([inputs[:5]], None, follows=False)
-    (filled,) = norms([inputs], torch.tensor([2.0] * 5 + [0.0]), follows=False)
-    assert torch.allclose(alone, filled[:5], atol=1e-6)
-    assert not norms.mean.any(), "nor is followed what is not to be"
+    vectors = torch.randn(6, 4, 3)
+    alone = pooled_moments(vectors[:5], None)
+    filled = pooled_moments(vectors, torch.tensor([2.0] * 5 + [0.0]))
+    for one, other in zip(alone, filled, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    flat = vectors[:5].flatten(0, 1)
+    assert torch.allclose(alone.covariance, torch.cov(flat.T, correction=0), atol=1e-6)
+
+
+def test_running_figures_rest_while_the_architecture_learns():
+    mixture = Mixture(2, (2, 4), is_shared=True, pads=False)
+    mixture.turn = Turn(moves_weights=False, moves_architecture=True)
+    mixture(torch.randn(5, 2, 4), None)
+    assert not mixture.mean.any()
+
+
+def certain(mixture, chosen):
+    """Let the choice be certain."""
+    with torch.no_grad():
+        mixture.theta.fill_(-50.0)
+        mixture.theta[torch.arange(len(chosen)), chosen] = 50.0
 
 
 @pytest.mark.parametrize("tables", ["shared", "separate"])
@@ -131,7 +171,7 @@ def looped(choice, embeddings, pooling):
                 if name == "c" and pooling == "mean" and len(ids):
                     x = x / len(ids)
                 if choice.unify == "linear":
-                    x = embeddings.mixture.unify[n](x)
+                    x = x @ embeddings.mixture.unify[n]
                 x = x / np.sqrt(1 + 1e-5)  # running figures of a start: mean 0, variance 1
                 found[b, m, : len(x)] += shares[m, n] * x
     return found
@@ -139,20 +179,21 @@ def looped(choice, embeddings, pooling):
 
 @pytest.mark.parametrize("cold", [1e-3, 1e-2])
 def test_a_certain_choice_is_the_chosen_candidate(cold):
-    _, mixture = None, Mixture(2, (2, 4), pads=False)
-    with torch.no_grad():
-        mixture.theta.copy_(torch.tensor([[50.0, -50.0], [-50.0, 50.0]]))
+    mixture = Mixture(2, (2, 4), is_shared=True, pads=False)
+    certain(mixture, [0, 1])
     mixture.temperature = cold
-    vectors = [torch.randn(5, 2, width) for width in (2, 4)]
-    unified = [unify(x) for unify, x in zip(mixture.unify, vectors, strict=True)]
-    narrow, wide = mixture.norms(unified, None, follows=False)
+    vectors = torch.randn(5, 2, 4)
+    norm = nn.BatchNorm1d(4, affine=False)
+    narrow, wide = (
+        norm(x.flatten(0, 1)).view_as(x).detach() for x in candidates_of(vectors, mixture)
+    )
     found = mixture(vectors, None).view(5, 2, 4)
-    assert torch.allclose(found[:, 0], narrow[:, 0], atol=1e-6)
-    assert torch.allclose(found[:, 1], wide[:, 1], atol=1e-6)
+    assert torch.allclose(found[:, 0], narrow[:, 0], atol=1e-5)
+    assert torch.allclose(found[:, 1], wide[:, 1], atol=1e-5)
 
 
 def test_every_step_draws_its_own_noise_and_every_rank_the_same():
-    mixture = Mixture(3, (4, 8), pads=False)
+    mixture = Mixture(3, (4, 8), is_shared=True, pads=False)
     draws = []
     for turn in (Turn(step=1), Turn(step=1), Turn(step=2), Turn(step=1, moves_weights=False)):
         mixture.turn = turn

@@ -1,0 +1,155 @@
+"""``mixdim search autodim``: a super-net that learns how wide fields should be, and its argmax."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict
+
+from models.embeddings.choice import Alternation
+from models.embeddings.choices import AutoDimChoice
+from models.sizing.searched import Searched
+from service.search.methods.base import Found
+
+if TYPE_CHECKING:
+    from service.search.search import Search
+    from service.search.stage import Stage
+
+SLOWEST_DECAY: Final = 5e-5
+"""Fall of the temperature for every 2,000 examples, as published."""
+TICK: Final = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoDimOptions:
+    """What both forms of the method ask."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    split: ClassVar[Literal["validation", "train"]] = "validation"
+
+    kind: str
+
+    candidates: tuple[int, ...] = (2, 8, 16, 24, 32)
+    """Widths to choose from; those above --dim are left out, --dim itself is always one."""
+
+    tables: Literal["shared", "separate"] = "shared"
+    """One table a field, whose first columns are the narrow candidates, or one a candidate."""
+
+    unify: Literal["linear", "pad"] = "linear"
+    """How candidates become equally wide: by a matrix each, or with zeros."""
+
+    epochs: int = 0
+    """Epochs of the super-net; 0 for as many as the plan is trained for."""
+
+    pretrain: float = 0.2
+    """Share of them in which all candidates weigh the same and only weights learn."""
+
+    lr: float = 1e-3
+    """Learning rate of the choice, by Adam."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
+        if not 0 <= self.pretrain < 1:
+            raise ValueError(f"pretrain={self.pretrain}, expected in [0, 1); try 0.2")
+        AutoDimChoice(candidates=self.candidates)  # raises where they are none
+
+    @property
+    def weight_steps_between(self) -> int:
+        """Steps of the weights between two of the choice."""
+        return 1
+
+    def run(self, search: "Search") -> Found:
+        """Train the super-net, and take every field's likeliest width, or what fits the budget."""
+        if self.split == "validation":
+            search.check_validation(self.kind)
+        choice = self._choice(search)
+        epochs = self.epochs or search.config.train.epochs
+        stage = search.train(
+            "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
+        )
+        theta = search.measure("choice", lambda: (_theta(stage, choice), 0))
+        fields = [stats.name for stats in search.fields]
+        logs = dict(zip(fields, log_softmax(theta), strict=True))
+        values = {
+            name: dict(zip(choice.candidates, map(float, row), strict=True))
+            for name, row in logs.items()
+        }
+        asked = {name: likeliest(of) for name, of in values.items()}
+        reasons = {
+            name: f"{np.exp(of[asked[name]]):.1%} of the choice is {asked[name]}"
+            for name, of in values.items()
+        }
+        scheme = Searched(method=self.kind, asked=asked, worth=values, reasons=reasons)
+        notes = {"theta": dict(zip(fields, theta, strict=True))}
+        return Found(sizing=search.size(scheme), values=values, notes=notes)
+
+    def _choice(self, search: "Search") -> AutoDimChoice:
+        config = search.config
+        widths = {width for width in self.candidates if width <= config.dim} | {config.dim}
+        epochs = self.epochs or config.train.epochs
+        num_examples = epochs * search.info.splits["train"].num_rows
+        pretrained = round(self.pretrain * num_examples)
+        return AutoDimChoice(
+            candidates=tuple(sorted(widths)),
+            tables=self.tables,
+            unify=self.unify,
+            # A search of fewer than 40 million examples would end while its choice is still soft.
+            decay=min(max(SLOWEST_DECAY, TICK / max(num_examples - pretrained, TICK + 1)), 0.5),
+            alternation=Alternation(
+                weight_steps=self.weight_steps_between,
+                split=self.split,
+                lr=self.lr,
+                pretrain_examples=pretrained,
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoDim(AutoDimOptions):
+    """A soft choice among widths, learned from validation examples in turns with the weights."""
+
+    kind: Literal["autodim"] = "autodim"
+
+    weight_steps: int = 10
+    """Steps of the weights between two of the choice; fewer have led to narrower tables."""
+
+    @property
+    def weight_steps_between(self) -> int:
+        """Steps of the weights between two of the choice."""
+        return self.weight_steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoDimS(AutoDimOptions):
+    """AutoDim's ablation: weights and choice learn together, from the same training examples."""
+
+    split: ClassVar[Literal["validation", "train"]] = "train"
+
+    kind: Literal["autodim-s"] = "autodim-s"
+
+
+def log_softmax(theta: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Logarithm of every candidate's share, ``(F, N)``."""
+    rows = np.asarray(theta, dtype=np.float64)
+    return rows - np.logaddexp.reduce(rows, axis=1, keepdims=True)
+
+
+def likeliest(values: Mapping[int, float]) -> int:
+    """The width with the largest value, the smallest of equals."""
+    return max(sorted(values), key=lambda width: values[width])
+
+
+def _theta(stage: "Stage", choice: AutoDimChoice) -> list[list[float]]:
+    """The logits of the choice at the end of the super-net's training, by field."""
+    from service.checkpoint import StoredTensors, last_checkpoint
+    from service.warm_up import EMBEDDINGS
+
+    path = last_checkpoint(stage.folder / "checkpoints")
+    assert path is not None  # a stage that has ended has left one
+    theta = StoredTensors(path).read(f"{EMBEDDINGS}mixture.theta")
+    assert theta.shape[1] == len(choice.candidates)
+    found: list[list[float]] = theta.tolist()
+    return found
