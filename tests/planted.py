@@ -1,12 +1,12 @@
 """Clicks whose fields need a known number of dimensions, and what spectral sizing makes of them.
 
 ``python -m tests.planted --seeds 5 --output docs/benchmarks/planted.json`` measures what
-docs/spectral.md says. The generator shares nothing with that of ``mixdim prepare synthetic``.
+docs/spectral.md says; with ``--methods`` it is searches that are measured, see
+`tests.planted_methods`.
 """
 
-# Shapes:  B examples, K latent dimensions, n ids of a field
-
 import argparse
+import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,127 +15,26 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.networks import DeepFMNetwork
 from models.sizing import PopularityRule, SizingScheme, Spectral, Uniform, fit
 from models.sizing.rounding import round_up
 from models.sizing.spectral import second_moment
-from models.tables import Block, FieldStats, SizingPlan
+from models.tables import Block, SizingPlan
 from service.config import OptimizerConfig, TrainConfig
-from service.data.dataset import (
-    DatasetInfo,
-    FieldInfo,
-    Provenance,
-    Split,
-    SplitInfo,
-    write_dataset_info,
-)
 from service.data.lookups import lookups_per_id
-from service.data.part_file import parts_schema
+from service.search.methods import METHODS
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.loop import train
 from service.warm_up import WarmUp
-from tests.datasets import write_part
+from tests.planted_data import SPECTRAL, TEACHERS, rows_of, write_planted
+from tests.planted_methods import spearman, survey
 
-RANKS: Final = {"C1": 8, "C2": 8, "C3": 4, "C4": 4, "C5": 2, "C6": 2, "C7": 1, "C8": 1} | {
-    "C9": 0,
-    "C10": 0,
-}
+RANKS: Final = SPECTRAL.ranks
 """Dimensions that a field's vectors span; 0 for noise."""
-LARGE, SMALL = 800, 32
-ROWS: Final = {name: (LARGE, SMALL)[i % 2] for i, name in enumerate(RANKS)}
-LATENT_DIM: Final = 16
+ROWS: Final = rows_of(SPECTRAL)
 WARM_UP_DIM: Final = 16
-
-
-def write_planted(folder: Path, *, seed: int, num_train: int, held_ratio: float = 0.15) -> None:
-    """Write a dataset whose labels come from a factorisation machine of known ranks.
-
-    Ids are drawn by ``1 / rank`` and their vectors from a random subspace of the field's own.
-    """
-    rng = np.random.default_rng([seed, 4711])
-    sizes: dict[Split, int] = {"train": num_train}
-    sizes |= {"validation": int(held_ratio * num_train), "test": int(held_ratio * num_train)}
-    num_rows = sum(sizes.values())
-    total, squares = np.zeros((num_rows, LATENT_DIM)), np.zeros(num_rows)  # (B, K), (B,)
-    columns: dict[str, npt.NDArray[Any]] = {}
-    for name, rank in RANKS.items():
-        popularity = 1 / np.arange(1, ROWS[name] + 1)
-        ids = rng.choice(ROWS[name], size=num_rows, p=popularity / popularity.sum())
-        basis = np.linalg.qr(rng.normal(size=(LATENT_DIM, max(rank, 1))))[0]
-        vectors = rng.normal(size=(ROWS[name], max(rank, 1))) @ basis.T / np.sqrt(max(rank, 1))
-        columns[name] = _by_frequency(ids, num_train, ROWS[name])
-        if rank:
-            total += vectors[ids]
-            squares += np.square(vectors[ids]).sum(axis=1)
-    logits = np.square(total).sum(axis=1) - squares
-    logits = 2.5 * (logits - logits.mean()) / logits.std() - 1
-    columns["label"] = (rng.random(num_rows) < 1 / (1 + np.exp(-logits))).astype(np.float32)
-    _write(folder, columns, sizes)
-
-
-def _by_frequency(ids: npt.NDArray[Any], num_train: int, num_ids: int) -> npt.NDArray[Any]:
-    """Ids as ranks: 0 is the most frequent one of the training split."""
-    order = np.argsort(-np.bincount(ids[:num_train], minlength=num_ids), kind="stable")
-    rank = np.empty(num_ids, dtype=np.int32)
-    rank[order] = np.arange(num_ids)
-    return rank[ids]
-
-
-def _write(
-    folder: Path, columns: Mapping[str, npt.NDArray[Any]], sizes: Mapping[Split, int]
-) -> None:
-    splits: dict[Split, SplitInfo] = {}
-    start = 0
-    for split, num_rows in sizes.items():
-        part = {name: column[start : start + num_rows] for name, column in columns.items()}
-        table = pa.table(part, schema=parts_schema([], dict.fromkeys(RANKS, False)))
-        written = write_part(folder, f"{split}/part-00000.parquet", table, 8192)
-        mean = float(columns["label"][start : start + num_rows].mean())
-        splits[split] = SplitInfo(num_rows=num_rows, label_mean=mean, parts=(written,))
-        start += num_rows
-    _write_info(folder, columns, splits)
-
-
-def _write_info(
-    folder: Path, columns: Mapping[str, npt.NDArray[Any]], splits: Mapping[Split, SplitInfo]
-) -> None:
-    num_train = splits["train"].num_rows
-    (folder / "vocab").mkdir()
-    for name, num_ids in ROWS.items():
-        counts = np.bincount(columns[name][:num_train], minlength=num_ids)
-        pq.write_table(pa.table({"count": counts}), folder / "vocab" / f"{name}.parquet")
-    stats = [
-        FieldStats(name=name, num_embeddings=n, num_lookups=num_train) for name, n in ROWS.items()
-    ]
-    info = DatasetInfo(
-        source="synthetic",
-        task="click",
-        dense=(),
-        fields=tuple(
-            FieldInfo(stats=s, num_distinct=s.num_embeddings, missing_id=0, unknown_id=0)
-            for s in stats
-        ),
-        splits=splits,
-        num_rows=sum(split.num_rows for split in splits.values()),
-        num_rejects=0,
-        provenance=Provenance(mixdim_version="test", created="", files=(), options={}),
-    )
-    write_dataset_info(info, folder)
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Correlation of ranks, ties at their mean rank."""
-    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
-
-
-def _mean_ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 class Experiment:
@@ -282,7 +181,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--train", type=int, default=100_000)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="searches to measure")
+    parser.add_argument("--teachers", nargs="+", choices=list(TEACHERS), default=list(TEACHERS))
+    parser.add_argument("--budgets", nargs="+", default=["4x", "none"])
     options = parser.parse_args()
+    if options.methods:
+        cases = itertools.product(options.teachers, range(options.seeds))
+        survey(options.output, list(cases), options.methods, options.budgets, options.train)
+        return
     seeds: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as folder:
