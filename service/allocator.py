@@ -7,6 +7,7 @@ of its largest step, which it needs again a moment later anyway.
 """
 
 import ctypes
+import gc
 from typing import Final
 
 # <malloc.h>
@@ -32,3 +33,12 @@ def keep_freed_memory() -> bool:
     settings = ((M_MMAP_THRESHOLD, REUSED_BLOCK_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES))
     taken = [mallopt(option, value) == 1 for option, value in settings]
     return all(taken)
+
+
+def return_freed_memory() -> None:
+    """Give what is kept back to the kernel, so that what is needed next can be measured."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return

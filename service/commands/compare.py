@@ -18,7 +18,7 @@ from service.compare.choices import read_spec
 from service.compare.figures import figures_of
 from service.compare.frontier import frontier
 from service.compare.grid import Grid, Run, expand
-from service.compare.records import RUNS_FILE, Record, is_done, read_records
+from service.compare.records import RUNS_FILE, Record, is_done, is_settled, read_records
 from service.compare.runner import read_grid, to_do, train_missing
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
@@ -43,6 +43,18 @@ class CompareCommand:
 
     parallel: int | None = None
     """Runs at a time; overrides the file's."""
+
+    recipes: tuple[str, ...] = ()
+    """Only train runs of these recipes; the frontier shows all that is done."""
+
+    sizings: tuple[str, ...] = ()
+    """Only train runs of these sizings."""
+
+    budgets: tuple[str, ...] = ()
+    """Only train runs of these budgets."""
+
+    seeds: tuple[int, ...] = ()
+    """Only train runs of these seeds."""
 
     dry_run: bool = False
     """List the runs, their bytes and what is done already; train nothing."""
@@ -70,7 +82,8 @@ def main(argv: Sequence[str]) -> int:
         return _draw(spec, as_json_too=command.json)
     with _silenced(TALK_OF_SIZING):
         grid = expand(spec)
-    todo = to_do(grid, _records(spec), retry_failed=command.retry_failed)
+    part = replace(grid, runs=tuple(_chosen(grid.runs, command)))
+    todo = to_do(part, _records(spec), retry_failed=command.retry_failed)
     if command.dry_run:
         return _list(spec, grid)
     for place, why in grid.infeasible.items():
@@ -82,6 +95,42 @@ def main(argv: Sequence[str]) -> int:
     with _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
         train_missing(spec, grid, todo, report)
     return _draw(spec, as_json_too=command.json)
+
+
+def name_of(record: Record) -> str:
+    """What a person calls a recorded run, its seed left out."""
+    return " ".join(filter(None, (record["recipe"], record["sizing"], record["budget"])))
+
+
+def _chosen(runs: Sequence[Run], command: CompareCommand) -> Iterator[Run]:
+    """The runs that the command is about.
+
+    Raises:
+        ValueError: If it names something that the comparison does not have.
+    """
+    for flag, wanted in (
+        ("recipes", command.recipes),
+        ("sizings", command.sizings),
+        ("budgets", command.budgets),
+        ("seeds", command.seeds),
+    ):
+        known = {_parts(run)[flag] for run in runs}
+        if unknown := sorted(set(wanted) - known, key=str):
+            said = ", ".join(sorted(map(str, known)))
+            raise ValueError(f"--{flag} {unknown[0]}: no run has it; {flag}: {said}")
+    for run in runs:
+        parts = _parts(run)
+        if all(not (w := getattr(command, flag)) or part in w for flag, part in parts.items()):
+            yield run
+
+
+def _parts(run: Run) -> dict[str, str | int]:
+    return {
+        "recipes": run.recipe,
+        "sizings": run.sizing,
+        "budgets": run.budget,
+        "seeds": run.config.seed,
+    }
 
 
 @contextmanager
@@ -106,10 +155,17 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
     """Write the frontier and print it; failed runs are named on stderr."""
     grid, records = read_grid(spec), _records(spec)
     points = frontier(spec, grid["cells"], records)
+    asked = {digest for cell in grid["cells"] for digest in cell["runs"].values()}
+    settled, failed = {}, []
+    for record in (records[digest] for digest in sorted(asked & records.keys())):
+        if not is_settled(record):
+            failed.append(record)
+        elif not is_done(record):
+            settled[name_of(record)] = record["error"]
     texts = {
         "frontier.json": as_json(points),
         "frontier.csv": as_csv(points),
-        "frontier.md": as_markdown(spec, points, grid["infeasible"]),
+        "frontier.md": as_markdown(spec, points, grid["infeasible"] | settled),
     }
     for name, text in texts.items():
         (spec.output / name).write_text(text)
@@ -118,11 +174,8 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
 
         draw(spec, points)
     sys.stdout.write(texts["frontier.json" if as_json_too else "frontier.md"])
-    asked = {digest for cell in grid["cells"] for digest in cell["runs"].values()}
-    failed = [records[d] for d in asked if d in records and not is_done(records[d])]
     for record in failed:
-        name = " ".join(map(str, (record["recipe"], record["sizing"], record["budget"])))
-        sys.stderr.write(f"failed: {name} seed {record['seed']}: {record['error']}\n")
+        sys.stderr.write(f"failed: {name_of(record)} seed {record['seed']}: {record['error']}\n")
     if failed:
         sys.stderr.write(f"{len(failed)} runs failed; --retry-failed trains them again\n")
     return EXIT_SOME_FAILED if failed else 0
@@ -136,20 +189,20 @@ def _list(spec: CompareSpec, grid: Grid) -> int:
         cells.setdefault((run.recipe, run.sizing, run.budget), []).append(run)
     print(f"{'recipe':16} {'sizing':24} {'budget':12} {'EP':>12} {'training bytes':>15}  done")
     for (recipe, sizing, budget), runs in cells.items():
-        ep, num_bytes = "", "after a warm-up"
+        ep, num_bytes = "", "to be searched" if runs[0].search else "after a warm-up"
         if (plan := runs[0].plan) is not None:
             figures = figures_of(plan, runs[0].config)
             ep, num_bytes = (
                 f"{figures[name]:,}" for name in ("embedding_params", "training_bytes")
             )
-        done = sum(is_done(records.get(run.digest)) for run in runs)
+        done = sum(is_settled(records.get(run.digest)) for run in runs)
         print(
             f"{recipe:16} {sizing:24} {budget or 'own':12} {ep:>12} {num_bytes:>15}  "
             f"{done}/{len(runs)}"
         )
     for place, why in grid.infeasible.items():
         print(f"no plan fits: {place}: {why}")
-    num_done = sum(is_done(records.get(run.digest)) for run in grid.runs)
+    num_done = sum(is_settled(records.get(run.digest)) for run in grid.runs)
     print(f"{len(grid.runs)} runs, {num_done} done")
     return 0
 
@@ -183,7 +236,7 @@ class _Report:
 
 def _result(record: Record) -> str:
     if not is_done(record):
-        return f"failed: {record['error']}"
+        return f"{record['status']}: {record['error']}"
     name = "mse" if "mse" in record["test"] else "auc"
     value = record["test"][name]
     score = "no score" if value is None else f"{record['split']} {name} {value:.5f}"

@@ -13,21 +13,27 @@ from service.compare.spec import CompareSpec, Table, parse_spec
 from service.config import TrainConfig
 from service.first_fault import first_fault
 from service.presets import PRESETS
+from service.search.methods import METHODS, Method
 from service.sizing_request import SizingRequest
 
 SET_BY_COMPARE: Final = frozenset(
     {"data", "sizing", "output", "plan", "nproc", "seed", "resume", "overwrite", "metrics_port"}
 )
 """Settings of a training that nobody can choose: each run gets its own."""
+SEARCHES_SHARE: Final = frozenset({"dim", "fields"})
+"""Settings that every search has, besides budgets and training."""
 REFERENCE: Final = "@"
 """What stands before the name of a warm-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SizingChoice:
-    """One way to size: a request without its budget, or a plan written by hand."""
+    """One way to size: a request without its budget, a search, or a plan written by hand."""
 
     request: SizingRequest = field(default_factory=SizingRequest)
+    """Of a search, the uniform tables that it starts from."""
+    method: Method | None = None
+    """How to search, with the method's own options."""
     budgets: tuple[str, ...] = ("",)
     """One plan each; an empty one stands for the widths that the scheme asks for."""
     file: Path | None = None
@@ -118,8 +124,12 @@ def sizing_of(
     default = spec.budgets if kind == "sizings" else ()
     budgets = _valid(tuple[str, ...], table.pop("budgets", default), f"{place}.budgets")
     mentioned = references(getattr(spec, kind)[name], besides="train")
+    if "search" in table and kind != "sizings":
+        raise ValueError(f"{place}.search: a search is no warm-up; make it one of the sizings")
+    method = _method(table, place) if "search" in table else None
     return SizingChoice(
         request=_request(spec, table, place),
+        method=method,
         budgets=budgets or ("",),
         given=frozenset(table),
         train=train,
@@ -140,7 +150,7 @@ def _request(spec: CompareSpec, table: dict[str, Any], place: str) -> SizingRequ
             f"{', '.join(sorted(own))}; keys of all: file, scheme, budgets, train, "
             f"{', '.join(sorted(shared))}"
         )
-    settings = {"fields": spec.fields} | table
+    settings = {"fields": spec.fields, "base_dim": spec.dim} | table
     return SizingRequest(
         scheme=_valid(SIZING[kind], {k: v for k, v in table.items() if k not in shared}, place),
         **{
@@ -149,6 +159,26 @@ def _request(spec: CompareSpec, table: dict[str, Any], place: str) -> SizingRequ
             if key in shared
         },
     )
+
+
+def _method(table: dict[str, Any], place: str) -> Method:
+    """The search that a table asks for, its keys taken out of the table.
+
+    What is left are those of the uniform tables that the search starts from.
+    """
+    kind = table.pop("search")
+    if kind not in METHODS:
+        raise ValueError(f"{place}.search={kind!r}, expected one of {', '.join(METHODS)}")
+    options = {f.name for f in dataclasses.fields(METHODS[kind])} - {"kind"}
+    if foreign := sorted(table.keys() - options - SEARCHES_SHARE):
+        raise ValueError(
+            f"{place}.{foreign[0]} means nothing to the search {kind!r}; its keys: "
+            f"{', '.join(sorted(options))}; keys of all searches: search, budgets, train, "
+            f"{', '.join(sorted(SEARCHES_SHARE))}"
+        )
+    given = {key: table.pop(key) for key in options & table.keys()}
+    table |= {"base_dim": dim} if (dim := table.get("dim")) is not None else {}
+    return _valid(METHODS[kind], given, place)  # type: ignore[no-any-return]  # one of them
 
 
 def references(value: object, *, besides: str = "") -> Iterator[str]:

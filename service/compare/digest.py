@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from service.config import TrainConfig
+from service.search.config import SearchConfig
 from service.sizing import SizingFile
 from service.sizing_request import SizingRequest
 
@@ -24,7 +25,7 @@ WITHOUT_EFFECT: Final = frozenset(
 
 def digest_of(
     dataset: str,
-    sizing: SizingFile | SizingRequest,
+    sizing: SizingFile | SizingRequest | SearchConfig,
     config: TrainConfig,
     slices: Sequence[str],
     warm_ups: Mapping[Path, str],
@@ -33,7 +34,8 @@ def digest_of(
 
     Args:
         dataset: Hash of the data.
-        sizing: The plan; or the request, where the plan is not known before a warm-up has run.
+        sizing: The plan; or what is asked, where the plan is not known before something was
+            trained.
         config: The training, with its seed.
         slices: Fields that are scored by frequency.
         warm_ups: What stands for the folders of warm-ups, whose paths decide nothing.
@@ -51,7 +53,9 @@ def digest_of(
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _deciding(sizing: SizingFile | SizingRequest) -> dict[str, Any]:
+def _deciding(sizing: SizingFile | SizingRequest | SearchConfig) -> dict[str, Any]:
+    if isinstance(sizing, SearchConfig):
+        return {key: value for key, value in sizing.asked.items() if key != "train"}
     if isinstance(sizing, SizingRequest):
         return asdict(sizing)
     plan = TypeAdapter(SizingFile).dump_python(sizing, mode="json")

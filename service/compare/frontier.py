@@ -1,13 +1,17 @@
 """Quality against bytes: records of runs become points with a mean and a spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Final
 
+from service.compare.costs import Cost, cost_of
 from service.compare.records import Record, is_done
 from service.compare.spec import CompareSpec, Metric
 from service.compare.statistics import Summary, paired_difference, summary
+
+Cell = tuple[str, str, str]
+"""Recipe, sizing and budget."""
 
 LOWER_IS_BETTER: Final = frozenset({"mse", "rmse", "log_loss", "ne"})
 
@@ -19,6 +23,8 @@ class Point:
     recipe: str = ""
     sizing: str = ""
     budget: str = ""
+    dtype: str = ""
+    """What its tables are rounded to for serving; nothing where they are as they were trained."""
     figures: Mapping[str, float]
     """The four figures of a plan; a mean where they depend on the seed."""
     widths: Mapping[str, Sequence[int]]
@@ -28,13 +34,20 @@ class Point:
     metric: Metric
     """The score that is drawn."""
     difference: Summary | None = None
-    """Paired by seed: this sizing minus the baseline at the same budget."""
+    """Paired by seed: this sizing minus the baseline at the same budget, in fp32."""
     slices: Mapping[str, Mapping[str, Mapping[str, Summary]]]
     """Scores by field and slice of frequency."""
     seconds: float
     """Mean time of a run."""
     warm_up_seconds: float
     """Mean time of the warm-ups that came before it."""
+    cost: Cost
+    """What finding and training it takes."""
+
+    @property
+    def name(self) -> str:
+        """The sizing, and what its tables are rounded to."""
+        return f"{self.sizing}, {self.dtype}" if self.dtype else self.sizing
 
     @property
     def score(self) -> Summary:
@@ -73,10 +86,12 @@ def frontier(
     for (recipe, sizing, budget), runs in done.items():
         if not runs:
             continue
-        has_rival = bool(budget) and sizing != spec.baseline
-        rival = done.get((recipe, spec.baseline, budget), {}) if has_rival else {}
-        point = _point(runs, rival, _metric(spec, runs), records)
-        points.append(replace(point, recipe=recipe, sizing=sizing, budget=budget))
+        baseline = done.get((recipe, spec.baseline, budget), {}) if budget else {}
+        rival = baseline if sizing != spec.baseline else {}
+        cost = cost_of(runs, _base_training(spec, recipe, done), records)
+        point = _point(runs, rival, _metric(spec, runs), cost, records)
+        point = replace(point, recipe=recipe, sizing=sizing, budget=budget)
+        points += [point, *_served(point, runs, baseline)]
     order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}
     return sorted(
         points,
@@ -88,6 +103,7 @@ def _point(
     runs: Mapping[int, Record],
     rival: Mapping[int, Record],
     metric: Metric,
+    cost: Cost,
     records: Mapping[str, Record],
 ) -> Point:
     """What the seeds of one plan say, compared with those of the baseline."""
@@ -102,6 +118,44 @@ def _point(
         slices=_slices([run.get("slices", {}) for run in of_seeds]),
         seconds=fmean(run["seconds"] for run in of_seeds),
         warm_up_seconds=fmean(before),
+        cost=cost,
+    )
+
+
+def _served(
+    point: Point, runs: Mapping[int, Record], baseline: Mapping[int, Record]
+) -> Iterator[Point]:
+    """The same plan with its tables rounded, wherever that was scored."""
+    for dtype in dict.fromkeys(name for run in runs.values() for name in run.get("served", {})):
+        found = {seed: run["served"][dtype] for seed, run in runs.items() if "served" in run}
+        scored = {seed: served for seed, served in found.items() if "test" in served}
+        if not scored:
+            continue
+        theirs = _scores(baseline, point.metric)
+        yield replace(
+            point,
+            dtype=dtype,
+            figures={
+                **point.figures,
+                "serving_bytes": fmean(served["serving_bytes"] for served in scored.values()),
+            },
+            scores=_summaries([served["test"] for served in scored.values()]),
+            difference=paired_difference(_scores(scored, point.metric), theirs),
+            slices={},
+        )
+
+
+def _base_training(
+    spec: CompareSpec, recipe: str, done: Mapping[Cell, Mapping[int, Record]]
+) -> Mapping[int, Record]:
+    """The baseline's runs of the most bytes, which costs are counted in."""
+    of_baseline = [
+        runs for cell, runs in done.items() if cell[:2] == (recipe, spec.baseline) and runs
+    ]
+    return max(
+        of_baseline,
+        key=lambda runs: next(iter(runs.values()))["bytes"]["training_bytes"],
+        default={},
     )
 
 

@@ -14,6 +14,7 @@ from service.compare.spec import CompareSpec
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.run_folder import file_sha256
+from service.search.config import SearchConfig
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.slices import check_slice
@@ -36,6 +37,8 @@ class Run:
     """None where a warm-up has to run first."""
     request: SizingRequest | None
     """What the plan is made from then."""
+    search: SearchConfig | None = None
+    """How the plan is found, where that takes trainings of its own."""
     digest: str
     """Hash of everything that decides the result; runs of the same hash are trained once."""
     needs: tuple[str, ...] = ()
@@ -132,27 +135,30 @@ class _RunMaker:
         spec = self._spec
         config = replace(recipe_of(spec, recipe, choice.train), data=spec.data, seed=seed)
         request = _request(choice, config, budget, self._info)
-        plan = None if choice.is_measured else self._plan(choice, request)
+        search = _search(choice, config, request)
+        plan = None if search or choice.is_measured else self._plan(choice, request)
         if isinstance(plan, PlanError):
             return plan
         slices = () if sizing.startswith(REFERENCE) else spec.slices
         folders = {run.config.output: run.digest for run in first.values()}
-        digest = digest_of(self._dataset, plan or request, config, slices, folders)
+        deciding = search or plan or request
+        digest = digest_of(self._dataset, deciding, config, slices, folders)
         file = _file_name(sizing, budget, str(seed) if plan is None else "")
+        config = replace(
+            config,
+            output=spec.output / RUNS / digest,
+            resume=True,  # where a stopped comparison has left it; else from the start
+            keep_checkpoints=1,
+            checkpoint_every=0,
+        )
         return Run(
             recipe=recipe,
             sizing=sizing,
             budget=budget,
-            config=replace(
-                config,
-                sizing=spec.output / SIZINGS / recipe / file,
-                output=spec.output / RUNS / digest,
-                resume=True,  # where a stopped comparison has left it; else from the start
-                keep_checkpoints=1,
-                checkpoint_every=0,
-            ),
+            config=replace(config, sizing=spec.output / SIZINGS / recipe / file),
             plan=plan,
             request=request if plan is None else None,
+            search=replace(search, train=config) if search else None,
             digest=digest,
             needs=tuple(run.digest for run in first.values()),
         )
@@ -188,6 +194,21 @@ def write_plans(grid: Grid) -> None:
     for path, plan in {run.config.sizing: run.plan for run in runs}.items():
         if plan is not None:
             write_sizing(plan, path)
+
+
+def _search(
+    choice: SizingChoice, config: TrainConfig, request: SizingRequest
+) -> SearchConfig | None:
+    """What is asked of the search of a choice, if it is one."""
+    if choice.method is None:
+        return None
+    return SearchConfig(
+        train=config,
+        method=choice.method,
+        budget=request.budget,
+        dim=request.base_dim,
+        fields=request.fields,
+    )
 
 
 def _request(

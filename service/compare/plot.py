@@ -31,7 +31,7 @@ def draw(spec: CompareSpec, points: Sequence[Point]) -> list[Path]:
     """Draw ``frontier-RECIPE.png`` and ``.svg`` of every recipe."""
     paths = []
     for recipe in dict.fromkeys(point.recipe for point in points):
-        of_recipe = [point for point in points if point.recipe == recipe]
+        of_recipe = [point for point in points if point.recipe == recipe and not point.dtype]
         # Text stays text in SVG, and the same points make the same bytes.
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixdim"}):
             figure = _figure(spec, recipe, of_recipe)

@@ -24,8 +24,9 @@ def styles_of(spec: CompareSpec, names: Iterable[str]) -> dict[str, Style]:
     """Colour and marker by sizing; the baseline is black, and the order of the spec decides."""
     others = [name for name in spec.sizings if name != spec.baseline]
     styles = {
-        name: (COLOURS[place % len(COLOURS)], MARKERS[(place + 1) % len(MARKERS)])
+        name: (COLOURS[place % len(COLOURS)], MARKERS[(place + turn + 1) % len(MARKERS)])
         for place, name in enumerate(others)
+        for turn in [place // len(COLOURS)]  # colours come again with other markers
     }
     styles[spec.baseline] = (INK, "o")
     return {name: styles[name] for name in names}

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,19 +39,19 @@ def run_all(
         threads: Threads of a run.
         logs: Folder of one log a worker.
     """
-    waiting = deque(jobs)
+    waiting = list(jobs)
     workers: list[_Worker] = []
     try:
         for index in range(min(num_workers, len(jobs))):
             workers.append(_start(logs / f"worker-{index}.log", threads))
-            _hand_out(workers[-1], waiting, jobs)
+            _hand_out(workers[-1], workers, waiting, jobs)
         while any(worker.job is not None for worker in workers):
             for index in _ready(workers):
                 worker = workers[index]
                 name, outcome = worker.job, _outcome(worker)
                 if not worker.process.is_alive() and waiting:
                     worker = workers[index] = _start(logs / f"worker-{index}.log", threads)
-                _hand_out(worker, waiting, jobs)
+                _hand_out(worker, workers, waiting, jobs)
                 if name is not None and outcome is not None:
                     yield name, outcome
     finally:
@@ -70,9 +69,19 @@ def _start(log: Path, threads: int) -> _Worker:
     return _Worker(process=process, connection=ours)
 
 
-def _hand_out(worker: _Worker, waiting: deque[str], jobs: Mapping[str, Job]) -> None:
-    worker.job = waiting.popleft() if waiting else None
+def _hand_out(
+    worker: _Worker, workers: list[_Worker], waiting: list[str], jobs: Mapping[str, Job]
+) -> None:
+    """Give a worker the first job whose group nobody else is busy with, if there is one.
+
+    Whoever is left without is not asked again: all that waits then is of groups that others are
+    busy with, and each of them takes up what its own end sets free.
+    """
+    others = (other.job for other in workers if other is not worker)
+    busy = {jobs[name].group for name in others if name is not None} - {""}
+    worker.job = next((name for name in waiting if jobs[name].group not in busy), None)
     if worker.job is not None:
+        waiting.remove(worker.job)
         worker.connection.send(jobs[worker.job])
 
 

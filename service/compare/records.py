@@ -4,9 +4,11 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 RUNS_FILE = "runs.jsonl"
+INFEASIBLE: Final = "infeasible"
+"""Status of a search that found no plan within its budget; nothing went wrong."""
 
 Record = dict[str, Any]
 
@@ -43,5 +45,10 @@ def read_records(path: Path) -> dict[str, Record]:
 
 
 def is_done(record: Mapping[str, Any] | None) -> bool:
-    """Whether a run needs no training any more."""
+    """Whether a run was trained and scored."""
     return record is not None and record["status"] == "done"
+
+
+def is_settled(record: Mapping[str, Any] | None) -> bool:
+    """Whether a run needs no training any more: it was trained, or no plan fits."""
+    return record is not None and record["status"] in ("done", INFEASIBLE)

@@ -1,13 +1,22 @@
 """Train what is missing of a comparison, and keep a record of every run."""
 
 import json
+import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from service.compare.grid import Grid, Run, write_plans
 from service.compare.pool import run_all
-from service.compare.records import RUNS_FILE, Record, append_record, is_done, read_records
+from service.compare.records import (
+    RUNS_FILE,
+    Record,
+    append_record,
+    is_done,
+    is_settled,
+    read_records,
+)
 from service.compare.spec import CompareSpec
 from service.compare.worker import Job
 from service.run_folder import RESULT_FILE
@@ -15,6 +24,7 @@ from service.run_folder import RESULT_FILE
 GRID_FILE = "grid.json"
 LOGS = "logs"
 MATMUL_FILE = "matmul.txt"
+STAGES = "stages"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +48,7 @@ class Todo:
 def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> Todo:
     """Compare what is asked for with what is recorded."""
     asked = {run.digest: run for run in grid.runs}
-    done = {d for d in asked if is_done(records.get(d))}
+    done = {d for d in asked if is_settled(records.get(d))}
     failed = {d for d in asked if d in records} - done
     left_alone = set() if retry_failed else failed
     runs = {d: run for d, run in asked.items() if d not in done | left_alone}
@@ -93,7 +103,12 @@ def _train(
         digest: Job(
             config=run.config,
             request=run.request,
+            search=run.search,
+            # Searches of one recipe and seed share trainings, so they come after each other.
+            shared=spec.output / STAGES / _group(run) if run.search else None,
+            group=_group(run) if run.search else "",
             slices=() if run.is_warm_up else spec.slices,
+            dtypes=() if run.is_warm_up else spec.dtypes_of(run.budget),
             keep=keep,
             matmul=spec.output / MATMUL_FILE,
         )
@@ -102,11 +117,19 @@ def _train(
     outcomes = run_all(
         jobs, num_workers=spec.num_workers, threads=spec.threads, logs=spec.output / LOGS
     )
+    left = Counter(job.group for job in jobs.values())
     try:
         for digest, outcome in outcomes:
             _record(spec, runs[digest], outcome, report)
+            left[group := jobs[digest].group] -= 1
+            if group and not left[group] and not keep:
+                shutil.rmtree(spec.output / STAGES / group, ignore_errors=True)
     finally:
         outcomes.close()  # stops the workers at once, not when garbage is collected
+
+
+def _group(run: Run) -> str:
+    return f"{run.recipe}-{run.config.seed}"
 
 
 def _record(

@@ -9,9 +9,12 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from models.sizing.base import check_width
 from service.first_fault import first_fault
+from service.sizing import DEFAULT_BASE_DIM
 
 Metric = Literal["auto", "mse", "rmse", "auc", "log_loss", "ne"]
+Rounded = Literal["fp16", "int8", "int4"]
 Table = Mapping[str, Any]
 
 DEFAULT_BASELINE: Final = "uniform"
@@ -33,7 +36,8 @@ class CompareSpec:
     """By name: a preset, and settings of `TrainConfig` that override it."""
 
     sizings: Annotated[Mapping[str, Table], Field(min_length=1)] = field(default_factory=dict)
-    """By name: a scheme with its parameters and the settings of `SizingRequest`, or a file."""
+    """By name: a scheme with its parameters and the settings of `SizingRequest`, a search with its
+    options, or a file."""
 
     warm_ups: Mapping[str, Table] = field(default_factory=dict)
     """By name: sizings whose runs come first; ``"@NAME"`` in another sizing is the run folder."""
@@ -44,6 +48,10 @@ class CompareSpec:
 
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
     """Seeds of weights and of the order of examples; differences are paired by them."""
+
+    dim: int = DEFAULT_BASE_DIM
+    """Width of the uniform model that ``8x`` is measured against, and that every search starts
+    from, where a sizing says nothing else."""
 
     fields: tuple[str, ...] = ()
     """Fields to size in every sizing that names none; all by default."""
@@ -60,6 +68,12 @@ class CompareSpec:
     slices: tuple[str, ...] = ()
     """Fields by whose frequency the test scores are also given."""
 
+    serve_as: tuple[Rounded, ...] = ()
+    """Also score every plan with its tables rounded to these, each a row of its own."""
+
+    serve_budgets: tuple[str, ...] = ()
+    """Budgets whose plans are rounded; all by default."""
+
     parallel: Annotated[int, Field(ge=0)] = 0
     """Runs at a time; 0 for as many as the cores allow."""
 
@@ -70,10 +84,16 @@ class CompareSpec:
     """Keep the run folders, checkpoints included."""
 
     def __post_init__(self) -> None:
+        check_width("dim", self.dim)
         if self.baseline not in {*self.sizings, DEFAULT_BASELINE}:
             raise ValueError(
                 f"baseline={self.baseline!r} is not a sizing; sizings: {', '.join(self.sizings)}"
             )
+
+    def dtypes_of(self, budget: str) -> tuple[Rounded, ...]:
+        """What the tables of plans of a budget are rounded to."""
+        is_served = not self.serve_budgets or budget in self.serve_budgets
+        return self.serve_as if is_served else ()
 
     @property
     def num_workers(self) -> int:

@@ -6,13 +6,22 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Final
 
+from service.compare.costs import UNITS, Cost
 from service.compare.frontier import LOWER_IS_BETTER, Point
 from service.compare.spec import CompareSpec
 from service.compare.statistics import Summary
 from service.run_folder import without_nan
 
 Line = Sequence[str]
+COST_COLUMNS: Final = (
+    *("search_examples", "search_seconds", "training_examples", "training_seconds"),
+    *("search_by_base_examples", "search_by_base_seconds", "peak_memory_by_base"),
+)
+SEARCH_TITLES: Final = (
+    *("search: examples", "x base", "search: s", "x base", "search + training: s", "peak memory"),
+)
 
 
 def as_json(points: Sequence[Point]) -> str:
@@ -28,9 +37,21 @@ def as_csv(points: Sequence[Point]) -> str:
     figures = list(points[0].figures) if points else []
     writer.writerow(
         [
-            *("recipe", "sizing", "budget", *figures, "metric", "mean", "sd", "low", "high", "n"),
+            *(
+                "recipe",
+                "sizing",
+                "budget",
+                "dtype",
+                *figures,
+                "metric",
+                "mean",
+                "sd",
+                "low",
+                "high",
+                "n",
+            ),
             *("difference", "difference_low", "difference_high", "difference_n", "seconds"),
-            "warm_up_seconds",
+            *("warm_up_seconds", *COST_COLUMNS),
         ]
     )
     for point in points:
@@ -38,12 +59,21 @@ def as_csv(points: Sequence[Point]) -> str:
         compared = [*_numbers(delta.mean, delta.low, delta.high), delta.n] if delta else [""] * 4
         writer.writerow(
             [
-                *(point.recipe, point.sizing, point.budget, *point.figures.values(), point.metric),
+                *(point.recipe, point.sizing, point.budget, point.dtype),
+                *(*point.figures.values(), point.metric),
                 *(*_numbers(score.mean, score.sd, score.low, score.high), score.n),
                 *(*compared, f"{point.seconds:.2f}", f"{point.warm_up_seconds:.2f}"),
+                *_cost_cells(point.cost),
             ]
         )
     return text.getvalue()
+
+
+def _cost_cells(cost: Cost) -> list[str]:
+    """Values of `COST_COLUMNS`."""
+    ratios = (*cost.search_ratio.values(), cost.memory_ratio)
+    figures = (*cost.search.values(), *cost.training.values())
+    return _numbers(*figures, *(math.nan if ratio is None else ratio for ratio in ratios))
 
 
 def _numbers(*values: float) -> list[str]:
@@ -61,9 +91,9 @@ def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[
                 f"Trained longer than {spec.baseline}, by a warm-up: {', '.join(longer)}. "
                 f"A part of their difference may be due to that."
             )
-        fields = dict.fromkeys(field for point in of_recipe for field in point.slices)
-        for field in fields:
-            parts += [f"### {recipe}, by frequency of {field}", _slices_table(of_recipe, field)]
+        sliced = [point for point in of_recipe if not point.dtype]
+        for field in dict.fromkeys(field for point in sliced for field in point.slices):
+            parts += [f"### {recipe}, by frequency of {field}", _slices_table(sliced, field)]
     if infeasible:
         lines = "\n".join(f"* {place}: {why}" for place, why in infeasible.items())
         parts += ["## No plan fits", lines]
@@ -76,14 +106,17 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
     title = f"test {metric} ± sd ({better} is better)"
     versus = f"minus {spec.baseline}, paired [95 %]"
     head = ["sizing", "budget", "widths", "EP", "EP + proj.", "training bytes", "serving bytes"]
-    lines = [[*head, title, "seeds", versus, "", "s a run"]]
+    is_searched = any(point.cost.is_searched for point in points)
+    times = SEARCH_TITLES if is_searched else ("s a run",)
+    lines = [[*head, title, "seeds", versus, "", *times]]
     for point in points:
         figures = [f"{value:,.0f}" for value in point.figures.values()]
         lines.append(
             [
-                *(point.sizing, point.budget or "own", widths_text(point), *figures),
+                *(point.name, point.budget or "own", widths_text(point), *figures),
                 *(_mean_and_sd(point.score), str(point.score.n)),
-                *(_interval(point.difference), point.verdict, _seconds(point)),
+                *(_interval(point.difference), point.verdict),
+                *(_search_cells(point.cost) if is_searched else [_seconds(point)]),
             ]
         )
     return _markdown(lines, left=3)
@@ -93,7 +126,11 @@ def _trained_longer(spec: CompareSpec, points: Sequence[Point]) -> list[str]:
     """Sizings that come after a longer warm-up than the baseline that they are compared with."""
     before = {p.budget: p.warm_up_seconds for p in points if p.sizing == spec.baseline}
     compared = [point for point in points if point.difference is not None]
-    longer = [point.sizing for point in compared if point.warm_up_seconds > before[point.budget]]
+    longer = [
+        point.sizing
+        for point in compared
+        if point.budget in before and point.warm_up_seconds > before[point.budget]
+    ]
     return list(dict.fromkeys(longer))
 
 
@@ -123,6 +160,19 @@ def _seconds(point: Point) -> str:
     """Time of a run, and of the warm-up that it needs."""
     own, before = f"{point.seconds:.1f}", point.warm_up_seconds
     return f"{before:.1f} + {own}" if before else own
+
+
+def _search_cells(cost: Cost) -> list[str]:
+    """Cells of `SEARCH_TITLES`."""
+    ratio = {u: "" if (r := cost.search_ratio[u]) is None else f"{r:.2f}" for u in UNITS}
+    memory = "" if cost.memory_ratio is None else f"{cost.memory_ratio:.2f} x"
+    if not any(cost.search.values()):
+        return ["", "", "", "", f"{cost.total('seconds'):.1f}", memory]
+    return [
+        *(f"{cost.search['examples']:,.0f}", ratio["examples"]),
+        *(f"{cost.search['seconds']:.1f}", ratio["seconds"]),
+        *(f"{cost.total('seconds'):.1f}", memory),
+    ]
 
 
 def _mean_and_sd(score: Summary | None) -> str:

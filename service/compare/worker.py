@@ -14,16 +14,22 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from models.tables import PlanError
 from service.compare.figures import figures_of, widths_of
+from service.compare.records import INFEASIBLE
+from service.compare.spec import Rounded
 from service.config import TrainConfig
-from service.peak_memory import forget_peak_memory, peak_memory_bytes
-from service.run_folder import METRICS_FILE, RunFolder, without_nan
+from service.peak_memory import forget_peak_memory, memory_bytes, peak_memory_bytes
+from service.run_cost import own_cost
+from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, without_nan
+from service.search.config import SearchConfig
+from service.search.record import RETRAINED
 from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
+from service.stop import Stopped
 
 if TYPE_CHECKING:
     from models.layers.linear import Matmul
-    from service.train.result import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +45,16 @@ class Job:
     """With its own seed and output folder."""
     request: SizingRequest | None = None
     """What the plan is made from first; None where it is written already."""
+    search: SearchConfig | None = None
+    """How the plan is found, where that takes trainings of its own."""
+    shared: Path | None = None
+    """Folder of trainings that searches share."""
+    group: str = ""
+    """Jobs of one group are never trained at the same time; those without may always be."""
     slices: tuple[str, ...] = ()
     """Fields by whose frequency the best checkpoint is scored as well."""
+    dtypes: tuple[Rounded, ...] = ()
+    """What its tables are rounded to and scored again."""
     keep: bool = False
     """Keep the run folder."""
     matmul: Path | None = None
@@ -63,20 +77,29 @@ def work(connection: Connection, log: Path, threads: int) -> None:
     configure_logs()
     keep_freed_memory()
     torch.set_num_threads(threads)
+    idle = memory_bytes()
     while True:
         try:
             job: Job = connection.recv()
-            connection.send(answer(job))
+            connection.send(answer(job, idle))
         except (EOFError, OSError):  # the other end has hung up
             return
 
 
-def answer(job: Job) -> dict[str, Any] | str:
-    """Train, score, tidy up; what went wrong is an answer too."""
+def answer(job: Job, idle_memory_bytes: int | None) -> dict[str, Any] | str:
+    """Train, score, tidy up; what went wrong is an answer too.
+
+    Args:
+        job: The run.
+        idle_memory_bytes: What this process held before its first run.
+    """
     started = time.perf_counter()
     logger.info("run %s", job.config.output.name)
     try:
         outcome = _train(job)
+    except PlanError as error:
+        outcome = {"status": INFEASIBLE, "error": str(error)}
+        shutil.rmtree(job.config.output, ignore_errors=True)
     except Exception as error:  # an edge of the system: one run must not take the others along
         traceback.print_exc()
         outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
@@ -84,29 +107,24 @@ def answer(job: Job) -> dict[str, Any] | str:
             shutil.rmtree(job.config.output, ignore_errors=True)
     if outcome is None:
         return STOPPED
-    return outcome | {"seconds": round(time.perf_counter() - started, 3)}
+    seconds = round(time.perf_counter() - started, 3)
+    return outcome | {"seconds": seconds, "idle_memory_bytes": idle_memory_bytes}
 
 
 def _train(job: Job) -> dict[str, Any] | None:
-    from service.train.loop import train
-
     forget_peak_memory()
-    folder = RunFolder(job.config.output)
-    if job.request is not None:
-        write_sizing(size_dataset(job.config.data, job.request), job.config.sizing)
-    config = job.config
-    if job.matmul is not None and config.matmul == "auto":
-        config = replace(config, matmul=agreed_matmul(job.matmul))
-    result = train(config)
-    if result.stopped_by:
+    job = _multiplying_alike(job)
+    trained = _found(job) if job.search is not None else _planned(job)
+    if trained is None:
         return None
-    sizing = read_sizing(job.config.sizing)
-    plan = {"widths": widths_of(sizing), "bytes": figures_of(sizing, job.config)}
-    outcome = {"status": "done", "error": None} | plan | _facts(folder, result)
+    run, plan = trained
+    outcome = {"status": "done", "error": None} | plan | _facts(RunFolder(run))
     if job.slices:
-        outcome["slices"] = _sliced(job)
+        outcome["slices"] = _sliced(job, run)
+    if job.dtypes:
+        outcome["served"] = {dtype: _served(job, run, dtype) for dtype in job.dtypes}
     if not job.keep:
-        shutil.rmtree(folder.path)
+        shutil.rmtree(job.config.output)
     return outcome
 
 
@@ -126,34 +144,95 @@ def agreed_matmul(file: Path) -> "Matmul":
     return cast("Matmul", file.read_text())
 
 
-def _facts(folder: RunFolder, result: "TrainResult") -> dict[str, Any]:
+def _multiplying_alike(job: Job) -> Job:
+    """The same job with the routine that all runs of its comparison multiply with."""
+    if job.matmul is None or job.config.matmul != "auto":
+        return job
+    matmul, search = agreed_matmul(job.matmul), job.search
+    if search is not None:
+        search = replace(search, train=replace(search.train, matmul=matmul))
+    return replace(job, config=replace(job.config, matmul=matmul), search=search)
+
+
+def _planned(job: Job) -> tuple[Path, dict[str, Any]] | None:
+    """Train a plan that is known, or made of warm-ups; None where somebody said stop."""
+    from service.train.loop import train
+
+    if job.request is not None:
+        write_sizing(size_dataset(job.config.data, job.request), job.config.sizing)
+    if train(job.config).stopped_by:
+        return None
+    sizing = read_sizing(job.config.sizing)
+    return job.config.output, {
+        "widths": widths_of(sizing),
+        "bytes": figures_of(sizing, job.config),
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def _found(job: Job) -> tuple[Path, dict[str, Any]] | None:
+    """Search, and train what was found; None where somebody said stop."""
+    from service.search.run import search
+
+    assert job.search is not None
+    try:
+        record = search(job.search, lambda stage: logger.info("stage %s", stage.name), job.shared)
+    except Stopped:
+        return None
+    assert record.run is not None  # it was asked to train what it finds
+    peaks = {stage["name"]: stage["peak_memory_bytes"] for stage in record.stages}
+    return job.config.output / record.run, {
+        "widths": record.widths,
+        "bytes": record.figures,
+        "search": record.cost,
+        "stages": record.stages,
+        "notes": record.notes,
+        "peak_memory_bytes": peaks.get(RETRAINED),
+    }
+
+
+def _facts(folder: RunFolder) -> dict[str, Any]:
     """What a run's files say of it."""
+    result = json.loads((folder.path / RESULT_FILE).read_text())
+    cost = own_cost(folder.path)
     lines = [json.loads(line) for line in (folder.path / METRICS_FILE).read_text().splitlines()]
     validations = [line for line in lines if line["kind"] == "validation"]
-    best = next((line for line in validations if line["step"] == result.best_step), None)
+    scores = result["scores"]
+    best = next((line for line in validations if line["step"] == result["best_step"]), None)
     record = folder.read_run()
     return {
-        "split": result.split,
-        "test": without_nan(result.scores),
-        "validation": {k: v for k, v in best.items() if k in result.scores} if best else {},
-        "steps": result.steps,
-        "best_step": result.best_step,
+        "split": result["split"],
+        "test": without_nan(scores),
+        "validation": {k: v for k, v in best.items() if k in scores} if best else {},
+        "steps": result["steps"],
+        "best_step": result["best_step"],
         "epochs": max((line["epoch"] for line in validations), default=None),
-        "examples_per_second": round(result.examples_per_second, 1),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "examples_per_second": round(result["examples_per_second"], 1),
+        "training": {"examples": cost.examples, "seconds": round(cost.seconds, 3)},
         "threads": record["threads"],
         "matmul": record["matmul"],
         "git_commit": record["git_commit"],
     }
 
 
-def _sliced(job: Job) -> dict[str, Any]:
+def _sliced(job: Job, run: Path) -> dict[str, Any]:
     from service.train.evaluate_run import EvaluateConfig, evaluate_run
 
-    found = evaluate_run(
-        EvaluateConfig(run=job.config.output, device=job.config.device, slices=job.slices)
-    )
-    return dict(without_nan(found.slices))
+    config = EvaluateConfig(run=run, device=job.config.device, slices=job.slices)
+    return dict(without_nan(evaluate_run(config).slices))
+
+
+def _served(job: Job, run: Path, dtype: Rounded) -> dict[str, Any]:
+    """Scores with rounded tables, and the bytes that they are served with."""
+    from service.train.evaluate_run import EvaluateConfig, evaluate_run
+
+    config = EvaluateConfig(run=run, device=job.config.device, dtype=dtype)
+    try:
+        served = evaluate_run(config).served
+    except ValueError as error:  # what no export takes is no fault of the run
+        return {"error": str(error)}
+    assert served is not None
+    return {"test": without_nan(served.scores), "serving_bytes": served.serving_bytes}
 
 
 def _redirect(log: Path) -> None:

@@ -47,6 +47,8 @@ class SearchRecord:
     validation: dict[str, float | None] = field(default_factory=dict)
     """Scores of the plan that was found, once it is trained."""
     test: dict[str, float | None] = field(default_factory=dict)
+    run: str | None = None
+    """Run folder of the plan, seen from the search's folder; None where it was not trained."""
     format_version: int = FORMAT_VERSION
 
 

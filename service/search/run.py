@@ -28,12 +28,13 @@ from service.sizing import write_sizing
 SIZING_FILE = "sizing.json"
 
 
-def search(config: SearchConfig, report: Report) -> SearchRecord:
+def search(config: SearchConfig, report: Report, shared: Path | None = None) -> SearchRecord:
     """Search, write ``sizing.json`` and ``search.json``, and train what was found.
 
     Args:
         config: What is asked.
         report: Is told of every stage as soon as it is finished.
+        shared: Folder of trainings that are shared with other searches, one search at a time.
 
     Raises:
         FileNotFoundError: If there is no such dataset.
@@ -47,7 +48,7 @@ def search(config: SearchConfig, report: Report) -> SearchRecord:
             "one of several; start it once, with --nproc"
         )
     folder = config.train.output
-    under_way = Search(config, report)
+    under_way = Search(config, report, shared)
     record = SearchRecord(
         status="running",
         asked=config.asked,
@@ -118,4 +119,5 @@ def _done(
         notes=dict(found.notes),
         validation=trained.validation if trained else {},
         test=trained.test if trained else {},
+        run=os.path.relpath(trained.folder, under_way.folder) if trained else None,
     )

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -11,10 +12,13 @@ import numpy as np
 
 from models.sizing import SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
 from models.tables import FieldStats, PlanError, SizingPlan
-from service.data.dataset import Split, read_dataset_info
+from service.compare.digest import digest_of
+from service.config import TrainConfig
+from service.data.dataset import DATASET_FILE, Split, read_dataset_info
 from service.peak_memory import forget_peak_memory, peak_memory_bytes
-from service.run_folder import RunFolder
+from service.run_folder import RunFolder, file_sha256
 from service.search.config import SearchConfig
+from service.search.record import RETRAINED
 from service.search.stage import Stage, read_stage, train_stage, write_stage
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
@@ -32,19 +36,20 @@ class Search:
     Args:
         config: What is asked.
         report: Is told of every stage as soon as it is finished, those of an earlier start too.
+        shared: Folder of trainings that are shared with other searches; none by default.
 
     Raises:
         FileNotFoundError: If there is no such dataset.
         ValueError: If a field is none of the dataset's, or the budget is no number of bytes.
     """
 
-    def __init__(self, config: SearchConfig, report: Report) -> None:
+    def __init__(self, config: SearchConfig, report: Report, shared: Path | None = None) -> None:
         self.config = config
         self.info = read_dataset_info(config.train.data)
         self.fields = _chosen(self.info.field_stats, config.fields)
         self.folder = config.train.output
         self.stages: list[Stage] = []
-        self._report = report
+        self._report, self._shared = report, shared
         self._request = SizingRequest(
             optimizer=config.train.optimizer.sparse,
             base_dim=config.dim,
@@ -69,12 +74,11 @@ class Search:
         """
         path = self.folder / PLANS / f"{name}.json"
         write_sizing(sizing, path)
-        config = replace(
-            self.config.train, sizing=path, output=self.folder / STAGES / name, **changes
-        )
+        config = replace(self.config.train, sizing=path, **changes)
         if (matmul := self._matmul()) is not None:
             config = replace(config, matmul=matmul)
-        return self._once(name, lambda: train_stage(name, config))
+        config = replace(config, output=self._folder_of(name, sizing, config))
+        return self._once(name, config.output, lambda: train_stage(name, config))
 
     def measure(self, name: str, make: Callable[[], tuple[Any, int]]) -> Any:
         """Work something out once, and count what it takes.
@@ -101,7 +105,7 @@ class Search:
                 found=json.loads(json.dumps(found)),  # as one that starts again reads it
             )
 
-        return self._once(name, work).found
+        return self._once(name, self.folder / STAGES / name, work).found
 
     def uniform(self) -> SizingFile:
         """The plan of equally wide tables, ``dim`` each; the budget is not for it."""
@@ -176,10 +180,17 @@ class Search:
                 f"them; prepare with --fractions 0.8 0.1 0.1"
             )
 
-    def _once(self, name: str, work: Callable[[], Stage]) -> Stage:
-        path = self.folder / STAGES / f"{name}.json"
+    def _folder_of(self, name: str, sizing: SizingFile, config: TrainConfig) -> Path:
+        """Where a stage is trained: what is shared is called by all that decides about it."""
+        if self._shared is None or name == RETRAINED:
+            return self.folder / STAGES / name
+        dataset = file_sha256(config.data / DATASET_FILE)
+        return self._shared / digest_of(dataset, sizing, config, (), {})
+
+    def _once(self, name: str, folder: Path, work: Callable[[], Stage]) -> Stage:
+        path = folder.with_name(f"{folder.name}.json")
         if path.is_file():
-            stage = read_stage(path)
+            stage = replace(read_stage(path), name=name)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_stage(stage := work(), path)

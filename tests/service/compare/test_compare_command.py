@@ -117,6 +117,19 @@ def test_warm_ups_come_first_and_take_along_only_what_needs_them(tmp_path, capsy
     assert "0 runs to train, 3 done before, 1 failed before; 0 warm-ups" in again
 
 
+def test_a_part_is_trained_and_the_rest_can_follow(tmp_path, capsys):
+    spec = write_spec(tmp_path)
+    part = ("--recipes", "mf", "--sizings", "uniform", "--budgets", "uniform:8", "--seeds", "1")
+    code, table, story = compare(capsys, spec, *part)
+    assert code == 0
+    assert "1 runs to train" in story
+    assert [(r["sizing"], r["seed"]) for r in records_of(tmp_path)] == [("uniform", 1)]
+    assert "popularity" not in table
+    code, _, story = compare(capsys, spec, "--seeds", "7", "--dry-run")
+    assert code == 2
+    assert "--seeds 7: no run has it; seeds: 0, 1" in story
+
+
 def test_a_dry_run_lists_bytes_and_trains_nothing(tmp_path, capsys):
     spec = write_spec(tmp_path)
     code, listed, _ = compare(capsys, spec, "--dry-run")
