@@ -73,6 +73,10 @@ class ShardingConfig:
     """Memory that tables live in: the device's own, or the host's, with or without a cache of rows
     on the device (GPU only)."""
 
+    kernels: Mapping[str, Kernel] = field(default_factory=dict)
+    """Kernel of single tables by name; wins over ``kernel``. So tables that are read often may stay
+    on the device, and large ones lie in host memory."""
+
     cache_load_factor: float = 0.2
     """Share of the rows that fused_uvm_caching keeps on the device; in (0, 1]."""
 
@@ -106,10 +110,19 @@ class ShardingConfig:
                 f"min_partition={self.min_partition}, expected a positive multiple of "
                 f"{WIDTH_STEP} (FBGEMM kernels); try {nearest}"
             )
+        if self.kernels and self.planner != "own":
+            raise ValueError(
+                f"kernels of single tables and planner={self.planner!r}: TorchRec's planner is "
+                f"asked for tables of one memory; use own"
+            )
         if not 0 < self.cache_load_factor <= 1:
             raise ValueError(
                 f"cache_load_factor={self.cache_load_factor}, expected in (0, 1]; try 0.2"
             )
+
+    def kernel_of(self, table: str) -> Kernel:
+        """Memory that one table lives in."""
+        return self.kernels.get(table, self.kernel)
 
     def types_of(self, table: str, num_rows: int, num_ranks: int) -> tuple[ShardingType, ...]:
         """Types that one table may have on some ranks, preferred first."""

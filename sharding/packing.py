@@ -32,12 +32,13 @@ _NO_ROOM = 2**62
 """Bytes of a shard that fits nowhere."""
 
 Amounts = NDArray[np.int64]
-"""Bytes or nanoseconds, a number a shard or a rank."""
+"""Bytes or nanoseconds, a number or row a shard or a rank. Bytes are a column a memory: those of
+the device, and of its host where the device is not the host itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Option:
-    """One way to cut one table, with its price: two numbers a shard, however many ranks."""
+    """One way to cut one table, with its price: three numbers a shard, however many ranks."""
 
     table: Table
     sharding_type: ShardingType
@@ -58,13 +59,25 @@ class Packer:
         self.tables = tables
         self.config = config
         self.workload = workload
-        self._widest = max(table.embedding_dim for table in tables)
+        self.kernels = {config.kernel_of(table.name) for table in tables}
+        self._widest = max(
+            (t.embedding_dim for t in tables if config.kernel_of(t.name) == "fused_uvm_caching"),
+            default=0,
+        )
 
-    def free_bytes(self, cluster: Cluster) -> int:
-        """Memory of one rank that is left to tables, where they live."""
-        free = cluster.table_bytes(self.config.kernel)
-        is_shared = self.config.kernel == "fused" or cluster.device == "cpu"
-        return max(0, free - (self.workload.dense_bytes if is_shared else 0))
+    def free_bytes(self, cluster: Cluster) -> Amounts:
+        """What one rank has left for tables of the memory of its device, and of its host.
+
+        Raises:
+            ValueError: If a kernel needs a GPU and the cluster has none.
+        """
+        fields = {cluster.memory_field(kernel) for kernel in self.kernels}
+        # In a cache the last set is rounded up once a rank.
+        one_set = cache_bytes([(CACHE_WAYS, self._widest)], 1) if self._widest else 0
+        device = cluster.device_bytes - self.workload.dense_bytes - one_set
+        is_on_host = cluster.device == "cuda" and "ddr_bytes" in fields
+        host = cluster.table_bytes("fused_uvm") if is_on_host else 0
+        return np.array([max(0, device), host])
 
     def place(self, cluster: Cluster) -> Placement | None:
         """Give every shard of every table a rank; None where memory does not suffice."""
@@ -75,12 +88,12 @@ class Packer:
         """Whether there is a placement, without making it."""
         return self._search(cluster) is not None
 
-    def smallest_shard(self, table: Table, cluster: Cluster) -> tuple[int, ShardingType]:
+    def smallest_shard(self, table: Table, cluster: Cluster) -> tuple[Amounts, ShardingType]:
         """Bytes of a table's largest shard when it is cut as finely as allowed, and how."""
         options = (self._option(table, kind, cluster) for kind in self._types(table, cluster))
         return min(
-            ((int(option.bytes.max()), option.sharding_type) for option in options),
-            key=lambda found: found[0],
+            ((option.bytes.max(axis=0), option.sharding_type) for option in options),
+            key=lambda found: int(found[0].max()),
         )
 
     def _search(self, cluster: Cluster) -> tuple[list[_Option], Mapping[str, Amounts]] | None:
@@ -113,55 +126,54 @@ class Packer:
         return [name for name in allowed if can_cut(table, name, cluster)] or ["table_wise"]
 
     def _next(
-        self, table: Table, types: Sequence[ShardingType], cluster: Cluster, free_bytes: int
+        self, table: Table, types: Sequence[ShardingType], cluster: Cluster, free_bytes: Amounts
     ) -> _Option | None:
         """The first way to cut a table whose shards fit on an empty rank."""
         options = (self._option(table, sharding_type, cluster) for sharding_type in types)
-        return next((option for option in options if option.bytes.max() <= free_bytes), None)
+        return next((option for option in options if (option.bytes <= free_bytes).all()), None)
 
     def _option(self, table: Table, sharding_type: ShardingType, cluster: Cluster) -> _Option:
         sizes = shard_sizes(table, sharding_type, cluster, self.config.min_partition)
         held, nanoseconds = [], []
         for size, count in sizes:
             seconds = sum(shard_seconds(table, size, sharding_type, cluster, self.workload))
-            held += [self._needed_bytes(size, sharding_type, cluster)] * count
+            held += [self._needed_bytes(table, size, sharding_type, cluster)] * count
             nanoseconds += [round(seconds / _NANOSECOND)] * count
         return _Option(table, sharding_type, np.array(held), np.array(nanoseconds))
 
     def _needed_bytes(
-        self, size: tuple[int, int], sharding_type: ShardingType, cluster: Cluster
-    ) -> int:
-        """Bytes of a shard where tables live; more where its cache is what fills a rank first."""
+        self, table: Table, size: tuple[int, int], sharding_type: ShardingType, cluster: Cluster
+    ) -> tuple[int, int]:
+        """Bytes of a shard on the device and on the host."""
         held = shard_bytes(*size, sharding_type, self.workload.optimizer)
-        if self.config.kernel != "fused_uvm_caching" or sharding_type == "data_parallel":
-            return held
-        # In the cache a row is as wide as the widest; the last set is rounded up once a rank.
-        factor = self.config.cache_load_factor
-        cached = cache_bytes([(size[0], self._widest)], factor)
-        one_set = cache_bytes([(CACHE_WAYS, self._widest)], 1)
-        room = cluster.device_bytes - self.workload.dense_bytes - one_set
-        if room <= 0:
-            return _NO_ROOM
-        return max(held, -(-cached * self.free_bytes(cluster) // room))
+        kernel = self.config.kernel_of(table.name)
+        is_copy = sharding_type == "data_parallel"
+        if cluster.device == "cpu" or kernel == "fused" or is_copy:
+            return held, 0
+        if kernel == "fused_uvm":
+            return 0, held
+        # In the cache a row is as wide as the widest.
+        return cache_bytes([(size[0], self._widest)], self.config.cache_load_factor), held
 
 
 def _assign(
-    options: Sequence[_Option], cluster: Cluster, free_bytes: int
+    options: Sequence[_Option], cluster: Cluster, free_bytes: Amounts
 ) -> Mapping[str, Amounts] | None:
     """Ranks of every table's shards, or None if some shard finds no room."""
-    total_bytes = sum(int(option.bytes.sum()) for option in options) or 1
-    if total_bytes > free_bytes * cluster.num_ranks:
+    total_bytes = sum(option.bytes.sum(axis=0) for option in options)
+    if (total_bytes > free_bytes * cluster.num_ranks).any():
         return None
+    total_bytes = np.maximum(total_bytes, 1)
     total_time = sum(int(option.nanoseconds.sum()) for option in options) or 1
     order = sorted(
         options,
         key=lambda option: (
             home_size(option.sharding_type, cluster) < cluster.num_ranks,  # no choice: first
-            -max(option.bytes.max() / total_bytes, option.nanoseconds.max() / total_time),
+            -max((option.bytes / total_bytes).max(), option.nanoseconds.max() / total_time),
             option.table.name,
         ),
     )
-    free = np.full(cluster.num_ranks, free_bytes, np.int64)
+    free = np.tile(free_bytes, (cluster.num_ranks, 1))
     busy = np.zeros(cluster.num_ranks, np.int64)
     ranks: dict[str, Amounts] = {}
     for option in order:
@@ -183,23 +195,23 @@ def _best_home(needs: Amounts, size: int, free: Amounts, busy: Amounts) -> Amoun
     """Ranks of the home with room whose busiest is least busy; of the emptiest among equals.
 
     Args:
-        needs: Bytes of the shards that go to one home together, one to each of its ranks. Fewer
-            than it has ranks go to those that are least busy.
+        needs: Bytes of the shards that go to one home together, one to each of its ranks, by
+            memory. Fewer than it has ranks go to those that are least busy.
         size: Ranks of a home.
-        free: Free bytes by rank.
+        free: Free bytes by rank and memory.
         busy: Nanoseconds by rank.
     """
     homes = np.arange(len(free)).reshape(-1, size)
     if len(needs) < size:
-        has_room = free[homes] >= needs.max()
+        has_room = (free[homes] >= needs.max(axis=0)).all(axis=-1)
         idlest = np.argsort(np.where(has_room, busy[homes], _NO_ROOM), axis=1, kind="stable")
         homes = np.take_along_axis(homes, idlest[:, : len(needs)], axis=1)
-    homes = homes[(free[homes] >= needs).all(axis=1)]
+    homes = homes[(free[homes] >= needs).all(axis=(1, 2))]
     if not len(homes):
         return None
     busiest = busy[homes].max(axis=1)
     idle = homes[busiest == busiest.min()]
-    best: Amounts = idle[free[idle].min(axis=1).argmax()]
+    best: Amounts = idle[free[idle].sum(axis=-1).min(axis=1).argmax()]
     return best
 
 
@@ -219,8 +231,10 @@ def _placement(
                 num_embeddings=option.table.num_embeddings,
                 embedding_dim=option.table.embedding_dim,
                 sharding_type=option.sharding_type,
-                kernel="dense" if option.sharding_type == "data_parallel" else config.kernel,
-                cache_load_factor=_load_factor(option, config),
+                kernel=(kernel := _kernel(option, config)),
+                cache_load_factor=config.cache_load_factor
+                if kernel == "fused_uvm_caching"
+                else None,
                 shards=tuple(
                     replace(shard, rank=rank)
                     for shard, rank in zip(
@@ -235,6 +249,6 @@ def _placement(
     )
 
 
-def _load_factor(option: _Option, config: ShardingConfig) -> float | None:
-    is_cached = config.kernel == "fused_uvm_caching" and option.sharding_type != "data_parallel"
-    return config.cache_load_factor if is_cached else None
+def _kernel(option: _Option, config: ShardingConfig) -> str:
+    is_copy = option.sharding_type == "data_parallel"
+    return "dense" if is_copy else config.kernel_of(option.table.name)

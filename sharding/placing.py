@@ -7,7 +7,7 @@ from typing import Final
 
 from models.tables import PlanError, Table, is_fused
 from sharding.cluster import Cluster
-from sharding.constraints import ShardingConfig
+from sharding.constraints import ShardingConfig, ShardingType
 from sharding.cost import Workload, format_bytes, whole_bytes
 from sharding.packing import Packer
 from sharding.placement import Placement, can_cut
@@ -54,7 +54,7 @@ def _check_names(tables: Sequence[Table], config: ShardingConfig) -> None:
         raise ValueError("no tables to place; give the planner at least one")
     if twice := sorted(name for name, count in counts.items() if count > 1):
         raise ValueError(f"tables {twice} occur more than once; give every table its own name")
-    if unknown := sorted(set(config.tables) - set(counts)):
+    if unknown := sorted({*config.tables, *config.kernels} - set(counts)):
         raise ValueError(
             f"sharding: tables {unknown} do not exist; tables: {', '.join(sorted(counts)[:20])}"
         )
@@ -73,9 +73,7 @@ def _check_overrides(tables: Sequence[Table], cluster: Cluster, config: Sharding
 def _refusal(packer: Packer, cluster: Cluster) -> PlanError:
     """Say what does not fit, and the memory, ranks and budget that would do, all of them tried."""
     tables, workload = packer.tables, packer.workload
-    free_bytes = packer.free_bytes(cluster)
-    needs = [(packer.smallest_shard(table, cluster), table.name) for table in tables]
-    (need, sharding_type), worst = max(needs)
+    need, worst, sharding_type, free_bytes = _neediest(packer, cluster)
     enough = _enough_memory(packer, cluster)
     if need > free_bytes:
         what = f"table {worst!r} needs {format_bytes(need)} on one rank ({sharding_type})"
@@ -96,12 +94,28 @@ def _refusal(packer: Packer, cluster: Cluster) -> PlanError:
     )
 
 
+def _neediest(packer: Packer, cluster: Cluster) -> tuple[int, str, ShardingType, int]:
+    """The table with the largest shard, of those that fit nowhere if there are any.
+
+    Returns:
+        Its bytes, name and sharding type, and the room in the memory that it needs most of.
+    """
+    free = packer.free_bytes(cluster).tolist()
+    needs = [
+        (need > free[memory], need, table.name, sharding_type, free[memory])
+        for table in packer.tables
+        for shard, sharding_type in [packer.smallest_shard(table, cluster)]
+        for memory, need in enumerate(shard.tolist())
+    ]
+    return max(needs)[1:]
+
+
 def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
     """What would do, the least trouble first."""
     rounded = format_bytes(enough_bytes)
     exact = f"{enough_bytes:,} bytes"
     advice = [f"give every rank {exact}" + (f" ({rounded})" if rounded != exact else "")]
-    if packer.config.kernel == "fused_uvm_caching":
+    if packer.kernels & {"fused_uvm", "fused_uvm_caching"} and packer.kernels != {"fused_uvm"}:
         advice[0] += " of host memory, and device memory in proportion"
     if num_ranks := _enough_ranks(packer, cluster):
         hosts = -(-num_ranks // cluster.ranks_per_host)
@@ -120,7 +134,8 @@ def _advice(packer: Packer, cluster: Cluster, enough_bytes: int) -> list[str]:
 
 def _enough_memory(packer: Packer, cluster: Cluster) -> int:
     """Memory of one rank with which a plan exists, at most 2 % above the least."""
-    name = cluster.memory_field(packer.config.kernel)
+    # The host's, where there are tables on both.
+    name = min(cluster.memory_field(kernel) for kernel in packer.kernels)
     low: int = getattr(cluster, name)
     high = 2 * low
     device_ratio = cluster.hbm_bytes / low

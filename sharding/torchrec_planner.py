@@ -77,7 +77,7 @@ def search(packer: Packer, cluster: Cluster) -> Placement:
         tables=tuple(_placed(table, found[table.name], config) for table in tables),
     )
     check_placement(placement)
-    room = packer.free_bytes(cluster)
+    room = _room(packer, cluster)
     fullest = max(rank.bytes for rank in report(placement, cluster, workload).ranks)
     if fullest > room:
         raise _refusal(packer, f"its plan puts {fullest:,} bytes on a rank with room for {room:,}")
@@ -86,7 +86,7 @@ def search(packer: Packer, cluster: Cluster) -> Placement:
 
 def _planner(packer: Packer, cluster: Cluster, module: nn.Module) -> EmbeddingShardingPlanner:
     config, batch_size = packer.config, packer.workload.batch_size
-    free_bytes = packer.free_bytes(cluster)
+    free_bytes = _room(packer, cluster)
     # As if on GPUs, whose memory is what its proposers count: for them it is where tables live.
     topology = Topology(
         world_size=cluster.num_ranks,
@@ -111,6 +111,12 @@ def _planner(packer: Packer, cluster: Cluster, module: nn.Module) -> EmbeddingSh
         constraints=constraints,
         debug=False,
     )
+
+
+def _room(packer: Packer, cluster: Cluster) -> int:
+    """Bytes of one rank for tables, which are all on the host, or all on the device."""
+    device, host = packer.free_bytes(cluster)
+    return int(host or device)
 
 
 class _AllTypes(EmbeddingBagCollectionSharder):

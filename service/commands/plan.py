@@ -75,6 +75,9 @@ class PlanCommand:
     """Memory that tables live in: the device's, or the host's, with or without a cache of rows on
     the device (GPU only)."""
 
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    """Memory of single tables, as in ``--kernels C3 fused_uvm_caching C4 fused``."""
+
     cache_load_factor: float = 0.2
     """Share of the rows that fused_uvm_caching keeps on the device."""
 
@@ -105,6 +108,7 @@ class PlanCommand:
             max_copied_rows=self.max_copied_rows,
             min_partition=self.min_partition,
             kernel=self.kernel,
+            kernels=self.kernels,
             cache_load_factor=self.cache_load_factor,
             comms=self.comms,
             comms_backward=self.comms_backward,

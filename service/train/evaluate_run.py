@@ -193,7 +193,9 @@ def _restored(
     frozen = replace(trained.optimizer, sparse="amsgrad" if is_odd else "sgd")
     placed_anew = replace(trained, batch_size=config.batch_size, plan=None, optimizer=frozen)
     if config.dtype is not None:  # whole rows on one rank, for each has one scale
-        whole_rows = ShardingConfig(kernel=trained.sharding.kernel)
+        whole_rows = ShardingConfig(
+            kernel=trained.sharding.kernel, kernels=trained.sharding.kernels
+        )
         placed_anew = replace(placed_anew, sharding=whole_rows)
     engine = build_engine(placed_anew, info, plan, ranks)
     folder = RunFolder(config.run).checkpoints

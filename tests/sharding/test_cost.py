@@ -144,3 +144,43 @@ def test_a_cache_that_does_not_fit_on_the_device_is_refused_with_what_would() ->
     assert place(tables, larger, CACHING, WORKLOAD)
     smaller = replace(CACHING, cache_load_factor=0.2)
     assert place(tables, GPUS, smaller, WORKLOAD).tables[0].cache_load_factor == 0.2
+
+
+def test_tables_of_both_memories_are_placed_where_each_has_room() -> None:
+    """Device: 100,000 bytes a rank; three tables of 68,000 would take two ranks, and one is all."""
+    tables = [table(name, 1000, 16) for name in "abc"]
+    with pytest.raises(PlanError, match="3 tables need"):
+        place(tables, GPUS, ShardingConfig(), WORKLOAD)
+    config = ShardingConfig(kernels={"b": "fused_uvm", "c": "fused_uvm_caching"})
+    placed = {t.name: t for t in place(tables, GPUS, config, WORKLOAD).tables}
+    assert [placed[name].kernel for name in "abc"] == ["fused", "fused_uvm", "fused_uvm_caching"]
+    assert [placed[name].cache_load_factor for name in "abc"] == [None, None, 0.2]
+    half = replace(config, cache_load_factor=0.5)  # 512 slots of 80 bytes and 4,000 more
+    with pytest.raises(PlanError, match="of host memory, and device memory in proportion"):
+        place(tables, GPUS, half, WORKLOAD)
+
+
+def test_two_ranks_share_what_each_memory_holds() -> None:
+    tables = [table(name, 1000, 16) for name in "abcd"]
+    config = ShardingConfig(kernels=dict.fromkeys("cd", "fused_uvm"))
+    two = replace(GPUS, num_ranks=2, ranks_per_host=2, ddr_bytes=70_000)
+    ranks = [t.shards[0].rank for t in place(tables, two, config, WORKLOAD).tables]
+    assert sorted(ranks[:2]) == sorted(ranks[2:]) == [0, 1]
+    with pytest.raises(PlanError, match=r"use 4 ranks"):
+        place(
+            [*tables, table("e", 1000, 16)],
+            two,
+            replace(config, kernels=dict.fromkeys("cde", "fused_uvm")),
+            WORKLOAD,
+        )
+
+
+def test_a_kernel_of_a_table_that_is_none_is_refused() -> None:
+    config = ShardingConfig(kernels={"x": "fused_uvm"})
+    with pytest.raises(ValueError, match=r"tables \['x'\] do not exist; tables: a"):
+        place([table("a", 10, 16)], GPUS, config, WORKLOAD)
+    with pytest.raises(ValueError, match="planner='greedy': TorchRec's planner is asked"):
+        replace(config, planner="greedy")
+    with pytest.raises(ValueError, match="cluster's device='cpu'; use kernel='fused'"):
+        cpu = replace(GPUS, device="cpu")
+        place([table("a", 10, 16)], cpu, replace(config, kernels={"a": "fused_uvm"}), WORKLOAD)
