@@ -82,11 +82,4 @@ INGEST_PEERS: Final = (
         environment="polars",
         installs=(("polars==2.1.0",),),
     ),
-    Peer(
-        name="duckdb",
-        about="DuckDB 2.0.0: read_csv, GROUP BY, 26 joins, COPY",
-        module="duckdb_ingest",
-        environment="duckdb",
-        installs=(("duckdb==2.0.0",),),
-    ),
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.data.ingest.hashing import splitmix64, string_keys
 from service.data.readers.base import Categories, Strings
 
-MERGE_ROWS = 1 << 17
+MERGE_ROWS = 1 << 19
 """Counters that hold fewer new values than this are not merged yet."""
 PARTITIONS = 64
 """Parts of a spilled run; a merge holds one part of every run."""
