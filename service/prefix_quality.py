@@ -23,7 +23,7 @@ class PrefixQuality:
         warm_up: The run; dropout and batch statistics are those of evaluation.
         data: The dataset it was trained on.
         split: Whose examples.
-        num_examples: How many, at most; rounded up to whole batches.
+        num_examples: How many, at most.
 
     Attributes:
         num_examples: How many there are.

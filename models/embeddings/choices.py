@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from models.embeddings.choice import Alternation, Surroundings
 from models.embeddings.quotients import QuotientRemainderChoice
 from models.layout import Layout, TableLayout
-from models.search.choices import OptEmbedChoice
+from models.search.choices import NISChoice, OptEmbedChoice
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def candidate_name(field_name: str, width: int) -> str:
 
 
 # Add a kind: one file, one name here.
-Embeddings = MixedChoice | AutoDimChoice | OptEmbedChoice | QuotientRemainderChoice
+Embeddings = MixedChoice | NISChoice | AutoDimChoice | OptEmbedChoice | QuotientRemainderChoice
 
 EMBEDDINGS: Final[Mapping[str, type[Embeddings]]] = MappingProxyType(
     {choice.__dataclass_fields__["kind"].default: choice for choice in get_args(Embeddings)}

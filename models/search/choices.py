@@ -1,12 +1,14 @@
 """The choice of a super-net, readable without torch; see `models.embeddings.choices`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from models.embeddings.choice import Surroundings
+from models.embeddings.choice import Alternation, Surroundings
 from models.layout import Layout
+from models.search.nis_options import Sizes
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
 
 if TYPE_CHECKING:
@@ -51,6 +53,75 @@ class OptEmbedChoice:
 
         self.layout(given.plan)
         return OptEmbedEmbeddings(given, self.candidates)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NISChoice:
+    """NIS's super-net: a controller draws how many rows and columns of every table there are."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    keeps_vectors: ClassVar[bool] = False
+
+    kind: Literal["nis"] = "nis"
+
+    sizes: Sizes = "multi"
+    """``single``: all ids of a field that have a row have equally wide ones; ``multi``: frequent
+    ids may have wider ones."""
+
+    column_blocks: int = 4
+    """Blocks that columns are cut into; the plan says into which rows are."""
+
+    budget_ratio: float = 1.0
+    """Share of all weights that costs no reward."""
+
+    penalty: float = 0.1
+    """Reward that exceeding this share by as much again costs."""
+
+    alternation: Alternation = field(default_factory=partial(Alternation, weight_steps=1, lr=0.01))
+    """When the controller learns, from which examples, and how fast."""
+
+    def __post_init__(self) -> None:
+        if self.column_blocks < 1:
+            raise ValueError(f"column_blocks={self.column_blocks}, expected at least 1; try 4")
+        if not 0 < self.budget_ratio <= 1:
+            raise ValueError(f"budget_ratio={self.budget_ratio}, expected in (0, 1]; try 0.25")
+        if self.penalty < 0:
+            raise ValueError(f"penalty={self.penalty}, expected 0 or more; try 0.1")
+
+    def layout(self, plan: SizingPlan) -> Layout:
+        """The tables that ids are looked up in: those of the plan.
+
+        Raises:
+            ValueError: If a table is narrower than the model's vectors, ids share rows, or columns
+                cannot be cut.
+        """
+        width = plan.out_dim
+        if width % self.column_blocks or width % WIDTH_STEP:
+            raise ValueError(
+                f"tables of {width} columns cannot be cut into {self.column_blocks} blocks; give a "
+                f"multiple of {WIDTH_STEP}, and column_blocks that divide it"
+            )
+        for table in plan.tables():
+            if table.embedding_dim != width or table.hashed_ids:
+                raise ValueError(
+                    f"table {table.name!r} of the sizing plan is {table.embedding_dim} wide for "
+                    f"{table.num_ids} ids; NIS searches below tables of {width} with a row an id"
+                )
+        return plan
+
+    def build(self, given: Surroundings) -> "FieldEmbeddings":
+        """Make the module."""
+        from models.search.nis import NISEmbeddings
+
+        self.layout(given.plan)
+        return NISEmbeddings(
+            given,
+            sizes=self.sizes,
+            column_blocks=self.column_blocks,
+            budget_ratio=self.budget_ratio,
+            penalty=self.penalty,
+            pretrain_examples=self.alternation.pretrain_examples,
+        )
 
 
 def check_candidates(candidates: tuple[int, ...], least: int = 1) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from models.sizing.base import MAX_WIDTH
 from models.sizing.rounding import round_up, width_grid
-from models.tables import FieldStats, SizingPlan, check_fields
+from models.tables import Block, FieldStats, SizingPlan, check_fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,45 @@ class Searched:
             asked=self.asked,
             scheme={"kind": self.kind, "method": self.method},
             reasons={name: self.reasons.get(name, "") for name in dims},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchedBlocks:
+    """Ask for the blocks that a search has found, as they are."""
+
+    kind: Literal["searched"] = "searched"
+
+    method: str
+    """Which search."""
+
+    blocks: Mapping[str, tuple[Block, ...]]
+    """Of every field."""
+
+    out_dim: int
+    """Width of the vectors behind projection or padding."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a field has its blocks, in a few words."""
+
+    @property
+    def grid(self) -> Sequence[int]:
+        """Widths that a block may have."""
+        return width_grid("mult4", 1, MAX_WIDTH)
+
+    def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
+        """Cut every field as the search has found.
+
+        Raises:
+            ValueError: If the search knows nothing of a field.
+        """
+        check_fields(fields)
+        _check_known(self.method, fields, self.blocks)
+        return SizingPlan(
+            fields={stats.name: self.blocks[stats.name] for stats in fields},
+            out_dim=self.out_dim,
+            scheme={"kind": self.kind, "method": self.method},
+            reasons={stats.name: self.reasons.get(stats.name, "") for stats in fields},
         )
 
 

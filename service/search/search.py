@@ -109,7 +109,11 @@ class Search:
 
     def uniform(self) -> SizingFile:
         """The plan of equally wide tables, ``dim`` each; the budget is not for it."""
-        return self._sized(Uniform(dim=self.config.dim), ())
+        return self.unbounded(Uniform(dim=self.config.dim))
+
+    def unbounded(self, scheme: SizingScheme) -> SizingFile:
+        """The widths of a scheme as they are, for a stage that the budget is not for."""
+        return self._sized(scheme, ())
 
     def fixed(self, scheme: SizingScheme, fields: Sequence[str] = ()) -> SizingFile:
         """The widths of a scheme as they are.

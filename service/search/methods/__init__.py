@@ -10,6 +10,7 @@ from typing import Final, get_args
 
 from service.search.methods.autodim import AutoDim, AutoDimS
 from service.search.methods.hash_rows import HashSearch
+from service.search.methods.nis import NIS
 from service.search.methods.optembed import OptEmbed
 from service.search.methods.prune_regrow import PruneRegrow
 from service.search.methods.quotient_remainder import QuotientRemainderSearch
@@ -23,6 +24,7 @@ Method = (
     | QuotientRemainderSearch  # KDD 2020
     | AutoDim  # WWW 2021
     | AutoDimS  # its ablation
+    | NIS  # KDD 2020
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours
