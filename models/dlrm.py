@@ -45,7 +45,7 @@ class DLRM(CtrModel):
     ) -> None:
         super().__init__(embeddings, num_dense)
         width = embeddings.out_dim
-        num_vectors = len(embeddings.field_names) + 1
+        self.num_vectors = num_vectors = len(embeddings.field_names) + 1
         self.dense_vector: nn.Module = (
             MLP(num_dense, [*bottom, width], last_activation=True)
             if num_dense
@@ -66,8 +66,8 @@ class DLRM(CtrModel):
     def score(self, dense: Tensor, fields: FieldVectors) -> Tensor:
         """Score a batch."""
         dense_vector = self.dense_vector(dense)  # (B, D)
-        vectors = torch.cat([dense_vector.unsqueeze(1), self.stacked(fields)], dim=1)
-        dots = self.interaction(vectors)
+        vectors = fields.behind(dense_vector)
+        dots = self.interaction(vectors.view(-1, self.num_vectors, self.embeddings.out_dim))
         logits: Tensor = self.top(torch.cat([dense_vector, dots], dim=1)).squeeze(1)
         return logits
 

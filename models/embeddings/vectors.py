@@ -31,6 +31,10 @@ class FieldVectors:
         """``(B, sum of D_f)``: every field at its full width."""
         return self.columns
 
+    def behind(self, first: Tensor) -> Tensor:
+        """Another vector ``(B, D)``, then `side_by_side`; copied once."""
+        return torch.cat([first, self.columns], dim=1)
+
     def folded(self, weight: Tensor) -> Tensor:
         """A layer's weight over ``[side_by_side, more]`` as the one over ``[columns, more]``.
 
@@ -104,12 +108,20 @@ class NarrowVectors(FieldVectors):
     @cached_property
     def side_by_side(self) -> Tensor:
         """``(B, sum of D_f)``: every field at its full width."""
+        return torch.cat(self._widened(), dim=1)
+
+    def behind(self, first: Tensor) -> Tensor:
+        """Another vector ``(B, D)``, then `side_by_side`; copied once."""
+        return torch.cat([first, *self._widened()], dim=1)
+
+    def _widened(self) -> list[Tensor]:
+        """The vector of every field."""
         *narrow, rest = self._parts()
         wide = torch.split(rest, [self.field_dims[position] for position in self.wide], dim=1)
         vectors = dict(zip(self.wide, wide, strict=True))
         for group, columns in zip(self.groups, narrow, strict=True):
             vectors.update(zip(group.positions, group.widened(columns), strict=True))
-        return torch.cat([vectors[position] for position in range(len(vectors))], dim=1)
+        return [vectors[position] for position in range(len(vectors))]
 
     def folded(self, weight: Tensor) -> Tensor:
         """A layer's weight over ``[side_by_side, more]`` as the one over ``[columns, more]``."""
