@@ -9,7 +9,9 @@ import pytest
 
 from models.sizing import plan_bytes
 from service.distributed import launch
+from service.train.loop import train
 from tests.service.train.runs import forward_of_example, make_run, sharded, trace
+from tests.service.train.skips import checkpoint_of, stored
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -47,6 +49,18 @@ def test_two_ranks_train_like_one(kind, optimizer, tmp_path):
     assert np.allclose(one.losses, two.losses, atol=1e-5)
     assert np.allclose(logits(one.predictions), logits(two.predictions), atol=1e-5, rtol=0)
     assert one.losses[-1] < one.losses[0]
+
+
+@pytest.mark.dist
+def test_more_ranks_than_rows_train_like_one(tmp_path):
+    one = make_run(tmp_path, rows={"train": 1, "validation": 1, "test": 1}, epochs=3, patience=9)
+    two = replace(one, output=tmp_path / "two", batch_size=64)
+    steps = [launch(train, run, nproc=n, name="few").steps for n, run in enumerate((one, two), 1)]
+    assert steps == [3, 3]
+    expected, found = (stored(checkpoint_of(run, 3)) for run in (one, two))
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert np.allclose(found[name], values, atol=1e-6), name
 
 
 @pytest.mark.dist

@@ -3,8 +3,7 @@
 By default one change of every kind on one and two ranks; all, on four as well, by `-m slow`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Final
@@ -74,15 +73,14 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SparseOptimizer], Results]:
-    """All changes of one optimizer, so that ``-k`` can choose one."""
-
-    @cache
-    def of(optimizer: SparseOptimizer) -> Results:
-        changes = [change for change in EVERY if change[0].optimizer == optimizer]
-        return carried_out(tmp_path_factory.mktemp(optimizer), changes)
-
-    return of
+def every(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Of all changes those that are asked for, as by ``-k``."""
+    asked = [
+        item.callspec.params["change"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.originalname.startswith("test_every_resumed")
+    ]
+    return carried_out(tmp_path_factory.mktemp("every"), asked)
 
 
 def named(change: Change) -> str:
@@ -99,7 +97,7 @@ def test_a_resumed_training_goes_on_as_if_nothing_had_changed(change, quick):
 @pytest.mark.slow
 @pytest.mark.parametrize("change", EVERY, ids=named)
 def test_every_resumed_training_goes_on_as_if_nothing_had_changed(change, every):
-    check(change, *every(change[0].optimizer))
+    check(change, *every)
 
 
 def check(
