@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from models.networks import DeepFMNetwork
 from models.sizing import Spectral
+from service.config import OptimizerConfig, TrainConfig
 from service.distributed import launch
-from tests.planted import RANKS, Experiment, measure, spearman, summary
+from service.search.config import SearchConfig
+from service.search.methods import METHODS
+from service.search.run import search
+from service.sizing import read_sizing
+from tests.planted import RANKS, Experiment, measure, spearman, summary, write_planted
 
 NUM_SEEDS = 5
 
@@ -38,3 +44,36 @@ def test_spectral_widths_are_worth_the_planted_ones(tmp_path):
     plans = {(row["plan"], row["bytes"]): row for row in summary(seeds, 100_000)["plans"]}
     for start in ("scratch", "warm"):
         assert plans["spectral", "all"][start]["lost_to_planted"] <= 0.001
+
+
+def asked_dims(folder: Path, method: str, seed: int) -> dict[str, float]:
+    """Widths by a search's own rule, at as many dimensions as the fields have."""
+    write_planted(folder / "data", seed=seed, num_train=100_000)
+    train = TrainConfig(
+        data=folder / "data",
+        output=folder / "found",
+        network=DeepFMNetwork(hidden=(64,)),
+        optimizer=OptimizerConfig(sparse="adagrad"),
+        epochs=3,
+        batch_size=512,
+        seed=seed,
+        device="cpu",
+        matmul="mkl",
+        checkpoint_every=0,
+    )
+    search(SearchConfig(train=train, method=METHODS[method](), retrain=False), lambda stage: None)
+    fields = read_sizing(folder / "found" / "sizing.json").fields
+    return {name: blocks[0].asked_dim for name, blocks in fields.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(NUM_SEEDS))
+@pytest.mark.parametrize("method", ["spectral", "sseds", "prune-regrow"])
+def test_searches_order_informative_above_weak_above_noise(method, seed, tmp_path):
+    dims = asked_dims(tmp_path, method, seed)
+    mean = {
+        rank: sum(dims.get(name, 0) for name, of in RANKS.items() if of == rank) / 2
+        for rank in set(RANKS.values())
+    }
+    assert mean[8] > mean[1] > mean[0], dims
+    assert spearman([dims.get(name, 0) for name in RANKS], list(RANKS.values())) > 0.5, dims
