@@ -28,7 +28,7 @@ Method = (
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours
-    | PruneRegrow  # ours, in rounds
+    | PruneRegrow  # ours, and no better
 )
 
 METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(

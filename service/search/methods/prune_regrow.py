@@ -21,7 +21,7 @@ Spectra = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneRegrow:
-    """Ours: spectral widths in rounds, each trained a little from the last and measured again."""
+    """Spectral widths in rounds, trained and measured again; so far no better than one round."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

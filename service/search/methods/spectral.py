@@ -33,14 +33,15 @@ class SpectralSearch:
     energy: float = 0.99
     """Share of what tables save of the loss that is kept without a budget."""
 
-    blocks: int = 1
-    """Runs of equally many lookups that large fields are cut into, each with a width of its own."""
+    blocks: int = 4
+    """Runs of equally many lookups that large fields are cut into, each with a width of its own; 1
+    for one width a field."""
 
     block_rows: int = 1000
     """Ids that a field has at least to be cut."""
 
-    rows: Literal["keep", "auto"] = "keep"
-    """Keep all rows, or trade those of rare ids for width."""
+    rows: Literal["keep", "auto"] = "auto"
+    """Keep all rows, or let a budget trade those of rare ids for width."""
 
     start: Literal["warm", "fresh"] = "warm"
     """What the plan is trained from: the uniform training's truncated SVD, or nothing."""
@@ -67,8 +68,12 @@ class SpectralSearch:
             warm_up_examples=base.examples,
             spectra=spectra,
         )
-        request: dict[str, Any] = {"blocks": blocks, "block_fields": tuple(cut)}
-        sizing = search.size(scheme, rows=self.rows, **(request if blocks > 1 else {}))
+        request: dict[str, Any] = {}
+        if blocks > 1:
+            request |= {"blocks": blocks, "block_fields": tuple(cut)}
+        if search.budget_bytes is not None:
+            request |= {"rows": self.rows}
+        sizing = search.size(scheme, **request)
         retrain = {"warm_start": base.folder} if self.start == "warm" else {}
         notes = {"spectra": spectra}
         return Found(sizing=sizing, values=values_of(spectra), notes=notes, retrain=retrain)

@@ -17,6 +17,7 @@ DIM: Final = 8
 SHORT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "random": {"trials": 2},
+        "spectral": {"block_rows": 100},
         "optembed": {"rounds": 2, "mutations": 2, "crossovers": 2},
     }
 )

@@ -23,8 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "num_tables"),
     [
-        ({"blocks": 3, "block_rows": 100}, {1, 3}),
-        ({"blocks": 3, "block_rows": 301}, {1}),
+        ({"blocks": 3, "block_rows": 100, "rows": "keep"}, {1, 3}),
+        ({"blocks": 3, "block_rows": 301, "rows": "keep"}, {1}),
         ({"rows": "auto", "blocks": 2, "block_rows": 300, "start": "fresh"}, None),
     ],
 )
