@@ -16,7 +16,7 @@ from sharding.constraints import ShardingConfig
 _STRICT = ConfigDict(extra="forbid")  # a typo is an error, at any depth
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 Schedule = Literal["plateau", "cosine", "linear", "constant"]
 
 
@@ -188,7 +188,8 @@ class TrainConfig:
     """Where to train; auto takes the GPU of the rank where there is one."""
 
     precision: Precision = "fp32"
-    """Arithmetic of the dense layers; bf16 keeps fp32 weights. Tables are always fp32."""
+    """Arithmetic of the dense layers; bf16 keeps fp32 weights, tf32 rounds the factors of fp32
+    products to 10 bits (GPU only). Tables are always fp32."""
 
     matmul: Literal["auto", "mkl", "onednn"] = "auto"
     """CPU library of the fp32 matrix products; auto measures once and takes the faster."""

@@ -27,7 +27,7 @@ from models.sizing import (
 from models.sizing.base import FittedScheme, ValuedScheme
 from models.sizing.rows import named_with_tails, rows_above, share_rare_rows
 from models.tables import FieldStats, Join, SizingPlan, SparseOptimizer
-from service.data.dataset import DATASET_FILE, read_dataset_info
+from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.data.lookups import lookups_per_id
 from service.sizing import (
     DEFAULT_BASE_DIM,
@@ -179,7 +179,6 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         budget_bytes = parse_budget(request.budget, base_bytes(fields, request))
         fitted = fit_budget(asked, budget_bytes, fields, request, counts, values)
         plan, gap_ratio = fitted.plan, fitted.gap_ratio
-    reference = hashlib.sha256((folder / DATASET_FILE).read_bytes()).hexdigest()
     return SizingFile(
         format_version=FORMAT_VERSION,
         scheme=plan.scheme,
@@ -190,13 +189,19 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         dtype=request.dtype,
         row_alignment=request.row_alignment,
         base_dim=request.base_dim,
-        dataset=DatasetReference(source=info.source, sha256=reference),
+        dataset=_reference(folder, info),
         out_dim=plan.out_dim,
         join=request.join,
         fields=plan.fields,
         reasons=plan.reasons,
         totals=_totals(plan, fields, request, budget_bytes, gap_ratio),
     )
+
+
+def _reference(folder: Path, info: DatasetInfo) -> DatasetReference:
+    """Which dataset a plan is for."""
+    sha256 = hashlib.sha256((folder / DATASET_FILE).read_bytes()).hexdigest()
+    return DatasetReference(source=info.source, sha256=sha256)
 
 
 def _measured(

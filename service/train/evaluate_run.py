@@ -18,9 +18,9 @@ from service.data.loader import Loader
 from service.distributed import Ranks, joined_ranks
 from service.run_folder import SIZING_FILE, RunFolder
 from service.sizing import odd_table, read_sizing
+from service.train.arithmetic import matmul_of
 from service.train.engine import build_engine
 from service.train.evaluation import predict, score
-from service.train.record import matmul_of
 from service.train.served import RoundedDtype, round_tables
 from service.train.slices import SliceScores, by_frequency, check_slice
 from sharding.constraints import ShardingConfig

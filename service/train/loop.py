@@ -8,7 +8,6 @@ from signal import Signals
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from models.layers.linear import set_matmul
 from service.checkpoint import Checkpoints, Progress
 from service.config import TrainConfig
 from service.data.batch import Batch
@@ -18,12 +17,13 @@ from service.resize.resume import resumed_from
 from service.run_folder import RESULT_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
+from service.train.arithmetic import set_arithmetic
 from service.train.engine import build_engine
 from service.train.evaluation import Scores, evaluate
 from service.train.finite import NotANumber, check_finite
 from service.train.position import check_order, is_done, is_due, is_validation_owed, order_of
 from service.train.rates import Rates
-from service.train.record import matmul_of, record_run
+from service.train.record import record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
 from service.train.run_data import RunData
@@ -60,8 +60,7 @@ class _Training:
         self.folder = RunFolder(config.output)
         config = ranks.from_first(lambda: self.folder.check(config))
         self.config, self.ranks, self.stop = config, ranks, stop
-        matmul = matmul_of(config, self.folder) if config.resume else config.matmul
-        set_matmul(ranks.from_first(lambda: set_matmul(matmul)))
+        set_arithmetic(config, self.folder, ranks)
         # One rank reads for all: a dataset may be exchanged between two looks at it.
         self.info = ranks.from_first(lambda: read_dataset_info(config.data))
         sizing = replace(read_sizing(config.sizing), join=config.network.join)

@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from service.checkpoint.optimizer_state import TABLES
 from service.config import TrainConfig
 from service.distributed import Ranks
 from service.metrics import TrainMetrics
-from service.run_folder import RUN_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
+from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sharding_file import write_sharding
 from service.train.engine import Engine
 from service.train.optimizers import EMBEDDINGS
@@ -88,17 +87,6 @@ def _planned(config: TrainConfig, plan: SizingPlan, engine: Engine) -> _Planned:
     )
     params = sum(table.num_embeddings * table.embedding_dim for table in tables)
     return _Planned(params, others, num_bytes + PROJECTION_BYTES * others)
-
-
-def matmul_of(config: TrainConfig, folder: RunFolder) -> Literal["auto", "mkl", "onednn"]:
-    """The routine to ask for: what is configured, or instead of ``auto`` what the run has used.
-
-    Two routines round differently, and a measurement on a busy machine may favour the other one.
-    """
-    if config.matmul != "auto" or not (folder.path / RUN_FILE).is_file():
-        return config.matmul
-    used: Literal["auto", "mkl", "onednn"] = folder.read_run().get("matmul", "auto")
-    return used
 
 
 def held_bytes(engine: Engine) -> dict[str, int]:
