@@ -162,15 +162,13 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
     cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
     _chosen(fields, request.row_fields, "--row-fields")
     counts = {stats.name: lookups_per_id(folder, stats.name) for stats in cut}
-    every = counts
-    if request.min_lookups:
-        every = {stats.name: lookups_per_id(folder, stats.name) for stats in fields}
     if isinstance(request.scheme, Spectral) and not request.scheme.spectra:
         request = replace(request, scheme=_measured(request, folder, fields, counts))
     asked = plan_fields(fields, request, counts)
     scheme = request.scheme
     values = scheme.values(asked) or None if isinstance(scheme, ValuedScheme) else None
     if request.min_lookups:
+        every = {stats.name: lookups_per_id(folder, stats.name) for stats in fields}
         kept = {name: rows_above(each, request.min_lookups) for name, each in every.items()}
         values = values and named_with_tails(asked, kept, values)
         asked = share_rare_rows(asked, kept, request.hash_tail)
