@@ -46,11 +46,7 @@ class WarmUp:
         run = RunFolder(folder)
         self.folder = folder
         self.config = run.read_config()
-        if not self.config.embeddings.keeps_vectors:
-            raise ValueError(
-                f"run {folder} has embeddings of kind {self.config.embeddings.kind!r}, expected "
-                f"the tables of a sizing plan (kind 'mixed'); name a run that has them"
-            )
+        self._check_kind()
         plan = read_sizing(folder / SIZING_FILE).plan
         self.plan: SizingPlan = replace(plan, join=self.config.network.join)
         checkpoint = checkpoint or best_checkpoint(run.checkpoints)
@@ -62,6 +58,14 @@ class WarmUp:
         self.stored = StoredTensors(checkpoint)
         self._tables = list(self.plan.tables())
         self._slots = projection_slots(self.plan)
+
+    def _check_kind(self) -> None:
+        """Refuse a run whose tables do not have the vectors that its network sees."""
+        if not self.config.embeddings.keeps_vectors:
+            raise ValueError(
+                f"run {self.folder} has embeddings of kind {self.config.embeddings.kind!r}, "
+                f"expected the tables of a sizing plan (kind 'mixed'); name a run that has them"
+            )
 
     @property
     def field_dims(self) -> dict[str, int]:

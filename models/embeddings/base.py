@@ -31,7 +31,7 @@ class Turn:
 
     def generator(self) -> torch.Generator:
         """Noise of this step: the same on all ranks, and in a run that is resumed."""
-        entropy = np.random.SeedSequence([self.seed, self.step, self.moves_weights])
+        entropy = np.random.SeedSequence([self.seed, self.step, self.moves_architecture])
         return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
 
 

@@ -57,11 +57,23 @@ class Alternation:
     pretrain_examples: int = 0
     """Examples that the weights learn from before the architecture moves for the first time."""
 
+    step_size: float = 0.0
+    """Length of the step of the weights that the architecture looks ahead by, DARTS' second order;
+    0 for the first order, which takes the weights as they are. It needs tables that are no kernel's
+    to move (data-parallel ones), and four passes over a batch."""
+
     def __post_init__(self) -> None:
         if self.weight_steps < 1:
             raise ValueError(f"weight_steps={self.weight_steps}, expected at least 1; try 10")
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr}, expected a positive number; try 0.001")
+        if not self.step_size >= 0:
+            raise ValueError(f"step_size={self.step_size}, expected 0 or more; try the rate")
+        if self.step_size and self.split == "train":
+            raise ValueError(
+                f"step_size={self.step_size} looks ahead of a step that split='train' takes "
+                f"together with the weights; give 0, or split 'validation'"
+            )
         if self.pretrain_examples < 0:
             raise ValueError(f"pretrain_examples={self.pretrain_examples}, expected 0 or more")
 

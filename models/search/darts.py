@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Loss = Callable[[], Tensor]
 
@@ -16,8 +16,8 @@ def architecture_gradient(
     train_loss: Loss,
     validation_loss: Loss,
     *,
-    weights: Sequence[nn.Parameter],
-    architecture: Sequence[nn.Parameter],
+    weights: Sequence[Tensor],
+    architecture: Sequence[Tensor],
     step_size: float,
 ) -> list[Tensor]:
     """DARTS: what the validation loss of weights one step of gradient descent on loses to ``a``.
@@ -64,7 +64,7 @@ def architecture_gradient(
     ]
 
 
-def _gradients(loss: Loss, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+def _gradients(loss: Loss, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Gradients by an ordinary backward pass, which averages them over the ranks of a job."""
     value = loss()
     for parameter in parameters:
@@ -74,7 +74,7 @@ def _gradients(loss: Loss, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
 
 
 def _place(
-    weights: Sequence[nn.Parameter], origin: Sequence[Tensor], along: Sequence[Tensor], by: float
+    weights: Sequence[Tensor], origin: Sequence[Tensor], along: Sequence[Tensor], by: float
 ) -> None:
     for weight, start, direction in zip(weights, origin, along, strict=True):
         weight.data.copy_(start).add_(direction, alpha=by)

@@ -30,6 +30,7 @@ from torch.distributed._shard.metadata import ShardMetadata
 from torch.distributed._shard.sharded_tensor import Shard, ShardedTensor
 from torch.distributed._shard.sharded_tensor.metadata import ShardedTensorMetadata
 from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbeddingBag
+from torchrec.distributed.embeddingbag import ShardedEmbeddingBagCollection
 from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizerWrapper
 
 OptimizerState = dict[str, dict[str, Any]]
@@ -51,7 +52,7 @@ class OptimizerView:
         for _, part in optimizer.optimizers:
             if isinstance(part, KeyedOptimizerWrapper) and not part.state:
                 _make_state(part)
-        self._kernels = _fused_kernels(model)
+        self._kernels = fused_kernels(model)
         params = optimizer.params
         self.state: OptimizerState = {}
         """What is stored. A weight without state, as of SGD, has no entry: ranks that hold no
@@ -159,11 +160,14 @@ def _make_state(part: KeyedOptimizerWrapper) -> None:
         of_weight["step"].zero_()
 
 
-def _fused_kernels(model: nn.Module) -> dict[str, SplitTableBatchedEmbeddingBagsCodegen]:
+def fused_kernels(model: nn.Module) -> dict[str, SplitTableBatchedEmbeddingBagsCodegen]:
     """FBGEMM's modules on this rank by the tables that they hold."""
     return {
         table.name: cast(SplitTableBatchedEmbeddingBagsCodegen, module.emb_module)
-        for module in model.modules()
+        for collection in model.modules()
+        if isinstance(collection, ShardedEmbeddingBagCollection)
+        for lookup in collection._lookups  # in a list, where the model's modules do not have them
+        for module in lookup.modules()
         if isinstance(module, BatchedFusedEmbeddingBag)
         for table in module.config.embedding_tables
     }

@@ -84,7 +84,7 @@ class _Training:
         self.progress = self._resume()
         self._saved_step = self.progress.step
         self.data = RunData(config, self.info, config.embeddings.layout(self.plan), ranks)
-        self.turns = Turns(config, self.data, self.model, self.optimizer)
+        self.turns = Turns(config, self.data, self.model, self.optimizer, ranks.device)
         steps = config.epochs * len(self.data.train)
         self.reporter.total_steps = total_steps = min(steps, config.max_steps or steps)
         self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.optim import (
     _apply_optimizer_in_backward as apply_optimizer_in_backward,
 )
@@ -73,6 +73,13 @@ class Optimizers(CombinedOptimizer):
         self._architecture = architecture
         parts = [] if architecture is None else [architecture]
         super().__init__([*parts, *weights])
+
+    def parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        """All weights that torch moves, and the architecture."""
+        own = [] if self._architecture is None else list(self._architecture.params.values())
+        architecture = {id(parameter) for parameter in own}
+        weights = [p for p in self.params.values() if id(p) not in architecture]
+        return weights, own
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as torchrec's
         """Move what the turn says."""

@@ -1,20 +1,23 @@
 """Whose turn it is to learn, weights or architecture, and from which batch."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torchrec.distributed.batched_embedding_kernel import BatchedFusedEmbeddingBag
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
 from models.embeddings.base import FieldEmbeddings, Turn
 from service.checkpoint import Progress
+from service.checkpoint.optimizer_state import fused_kernels
 from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.loader import Loader
 from service.train.optimizers import Optimizers
 from service.train.run_data import RunData
+from service.train.second_order import LookAhead
 from service.train.task import StepOutput
 
 Pipeline = TrainPipelineSparseDist[Batch, StepOutput]
@@ -32,21 +35,29 @@ class Turns:
         data: Gives the batches.
         model: A sharded `TrainTask`.
         optimizer: Of all weights.
+        device: Where batches go.
 
     Raises:
-        ValueError: If the split that the architecture learns from is empty.
+        ValueError: If the split that the architecture learns from is empty, or it is to look ahead
+            of tables that move by themselves.
     """
 
     def __init__(
-        self, config: TrainConfig, data: RunData, model: nn.Module, optimizer: Optimizers
+        self,
+        config: TrainConfig,
+        data: RunData,
+        model: nn.Module,
+        optimizer: Optimizers,
+        device: torch.device,
     ) -> None:
         self._seed, self._optimizer, self._train = config.seed, optimizer, data.train
         self._alternation = alternation = config.embeddings.alternation
         self._embeddings = [m for m in model.modules() if isinstance(m, FieldEmbeddings)]
-        self._kernels = [
-            m.emb_module for m in model.modules() if isinstance(m, BatchedFusedEmbeddingBag)
-        ]
+        self._kernels = {id(kernel): kernel for kernel in fused_kernels(model).values()}
         self._other: Loader | None = None
+        self._ahead: LookAhead | None = None
+        self._pairs: deque[tuple[Batch, Batch]] = deque()
+        """Where the architecture looks ahead, the batches that it does it by, as they are read."""
         if alternation is not None and alternation.split != "train":
             if not data.has_rows(alternation.split):
                 raise ValueError(
@@ -55,6 +66,8 @@ class Turns:
                     f"with one, or give alternation.split = 'train'"
                 )
             self._other = data.loader(alternation.split, is_shuffled=config.shuffle)
+            if step_size := alternation.step_size:
+                self._ahead = LookAhead(model, optimizer, step_size=step_size, device=device)
 
     def batches(self, progress: Progress) -> Iterator[Batch]:
         """The rest of an epoch: batches of the training split, and what falls due between them."""
@@ -64,14 +77,19 @@ class Turns:
         step, num_examples = progress.step, progress.num_examples
         others: Iterator[Batch] = iter(())
         for number, batch in numbered:
-            yield batch
             step += 1
             num_examples += self._train.size_of_batch(number)
-            if self._is_due(step, num_examples):
-                other = next(others, None)
-                if other is None:
-                    others = self._others(step)
-                    other = next(others)
+            if not self._is_due(step, num_examples):
+                yield batch
+                continue
+            other = next(others, None)
+            if other is None:
+                others = self._others(step)
+                other = next(others)
+            if self._ahead is not None:
+                self._pairs.append((batch, other))
+            yield batch
+            if self._ahead is None:
                 yield other
 
     def step(self, pipeline: Pipeline, batches: Iterator[Batch], progress: Progress) -> Tensor:
@@ -104,12 +122,25 @@ class Turns:
         return loss
 
     def _move_architecture(self, turn: Turn, pipeline: Pipeline, batches: Iterator[Batch]) -> None:
+        if self._ahead is not None:
+            self._look_ahead(turn, pipeline)
+            return
         self._take(turn)
         with self._uncounted():
             try:
                 pipeline.progress(batches)
             except StopIteration as error:
                 raise RuntimeError(f"no batch for the architecture at step {turn.step}") from error
+
+    def _look_ahead(self, turn: Turn, pipeline: Pipeline) -> None:
+        assert self._ahead is not None
+        pipeline.detach()  # else the model only answers to the pipeline
+        # With gradients of the tables, and the same noise in every pass.
+        for embeddings in self._embeddings:
+            embeddings.take_turn(replace(turn, moves_weights=True))
+        self._ahead.differentiate(*self._pairs.popleft())
+        self._take(turn)
+        self._optimizer.step()
 
     def _is_due(self, step: int, num_examples: int) -> bool:
         return self._alternation is not None and self._alternation.is_due(step, num_examples)
@@ -139,7 +170,7 @@ class Turns:
         """Keep the counters of fused Adam, which kernels move at every lookup, learning or not."""
         counters = [
             counter
-            for kernel in self._kernels
+            for kernel in self._kernels.values()
             for name in ("iter", "iter_cpu")
             if isinstance(counter := getattr(kernel, name, None), torch.Tensor)
         ]

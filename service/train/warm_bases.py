@@ -49,7 +49,10 @@ def beside(fixed: int, turn: Floats) -> Floats:
 
 
 def selected(
-    columns: Mapping[str, Sequence[int]], plan: SizingPlan, widths: Mapping[str, int]
+    columns: Mapping[str, Sequence[int]],
+    plan: SizingPlan,
+    widths: Mapping[str, int],
+    lifts: Mapping[int, Floats] | None = None,
 ) -> tuple[dict[str, Basis], dict[str, Floats | None]]:
     """Bases that take columns as they are, and put them back where they were.
 
@@ -60,6 +63,8 @@ def selected(
         columns: By field, which columns it keeps.
         plan: The new tables.
         widths: ``D`` of the warm-up's fields, in order.
+        lifts: By number of columns ``(k, D)``, what the warm-up's network has seen of them; by
+            default each where it was.
 
     Raises:
         ValueError: If columns are not what plan and warm-up have, or fields are padded.
@@ -82,9 +87,13 @@ def selected(
         if (table := tables.get(name)) is not None:
             _check(table, columns[name], width, plan)
             kept = np.eye(width)[:, list(columns[name])]  # (D, k)
-            is_projected = plan.join == "project"
-            rotations[name] = None if is_projected or len(kept.T) == width else kept
-            bases[table.name] = Basis(kept, kept.T if plan.projected_dim(table) else None)
+            seen = kept.T if lifts is None else lifts[len(kept.T)]  # (k, D)
+            # A network that takes fields as wide as they are sees the columns of narrow tables.
+            is_seen = plan.join == "project" or len(kept.T) == width
+            rotations[name] = None if is_seen else np.asarray(np.linalg.pinv(seen), np.float64)
+            is_projected = plan.projected_dim(table) > 0
+            down = kept @ seen if is_seen and not is_projected else kept
+            bases[table.name] = Basis(down, seen if is_projected else None)
     return bases, rotations
 
 

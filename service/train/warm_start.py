@@ -33,6 +33,7 @@ from service.distributed import Ranks
 from service.resize.turns import common_turn
 from service.run_cost import run_cost
 from service.run_folder import RunFolder
+from service.super_net import SuperNet, is_super_net
 from service.train.initialise import local_shards, table_name
 from service.train.warm_bases import Basis, Rotations, beside, first_axes, selected, strongest
 from service.train.warm_layers import fitting_layers
@@ -66,7 +67,8 @@ def warm_start(
     """
     assert config.warm_start is not None
     ranks.from_first(lambda: _check(config))
-    warm_up = WarmUp(config.warm_start)
+    has_slices = config.warm_columns and is_super_net(config.warm_start)
+    warm_up = (SuperNet if has_slices else WarmUp)(config.warm_start)
     start = _Start(warm_up, config, info, plan)
     bases, rotations = ranks.from_first(start.bases)
     state = model.state_dict()
@@ -161,7 +163,8 @@ class _Start:
     def bases(self) -> tuple[dict[str, Basis], dict[str, Floats | None]]:
         """Basis of every table, and the rotation of every field."""
         if self._columns:
-            return selected(self._columns, self.plan, self.widths)
+            lifts = self.warm_up.lifts if isinstance(self.warm_up, SuperNet) else None
+            return selected(self._columns, self.plan, self.widths, lifts)
         moments = {name: self._moment(table) for name, table in self.tables.items()}
         whole = {
             field: sum((moments[t.name] for t in self.tables.values() if t.field == field), 0.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class AutoDimOptions:
     lr: float = 1e-3
     """Learning rate of the choice, by Adam."""
 
+    start: Literal["fresh", "slices"] = "fresh"
+    """What the plan is trained from: nothing, as published, or the super-net's layers and the
+    columns of the widths that are found."""
+
     def __post_init__(self) -> None:
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
@@ -61,10 +65,17 @@ class AutoDimOptions:
         """Steps of the weights between two of the choice."""
         return 1
 
+    @property
+    def look_ahead(self) -> float:
+        """Step of the weights that the choice looks ahead by."""
+        return 0.0
+
     def run(self, search: "Search") -> Found:
         """Train the super-net, and take every field's likeliest width, or what fits the budget."""
         if self.split == "validation":
             search.check_validation(self.kind)
+        if self.start == "slices":
+            self._check_slices(search)
         choice = self._choice(search)
         epochs = self.epochs or search.config.train.epochs
         stage = search.train(
@@ -84,7 +95,28 @@ class AutoDimOptions:
         }
         scheme = Searched(method=self.kind, asked=asked, worth=values, reasons=reasons)
         notes = {"theta": dict(zip(fields, theta, strict=True))}
-        return Found(sizing=search.size(scheme), values=values, notes=notes)
+        sizing = search.size(scheme)
+        retrain: dict[str, Any] = {}
+        if self.start == "slices":
+            columns = {
+                name: tuple(range(blocks[0].embedding_dim))
+                for name, blocks in sizing.fields.items()
+            }
+            retrain = {"warm_start": stage.folder, "warm_columns": columns}
+        return Found(sizing=sizing, values=values, notes=notes, retrain=retrain)
+
+    def _check_slices(self, search: "Search") -> None:
+        if self.tables != "shared":
+            raise ValueError(
+                "start='slices' are the first columns of tables that candidates share, and "
+                "tables='separate' has one for each; give --method.tables shared or "
+                "--method.start fresh"
+            )
+        if search.config.train.network.join == "pad":
+            raise ValueError(
+                "start='slices' needs a matrix for every field, and this network pads fields; "
+                "give --network.join project or --method.start fresh"
+            )
 
     def _choice(self, search: "Search") -> AutoDimChoice:
         config = search.config
@@ -102,6 +134,7 @@ class AutoDimOptions:
                 weight_steps=self.weight_steps_between,
                 split=self.split,
                 lr=self.lr,
+                step_size=self.look_ahead,
                 pretrain_examples=pretrained,
             ),
         )
@@ -116,10 +149,19 @@ class AutoDim(AutoDimOptions):
     weight_steps: int = 10
     """Steps of the weights between two of the choice; fewer have led to narrower tables."""
 
+    step_size: float = 0.0
+    """Step of the weights that the choice looks ahead by (second order); 0 for the first order. Not
+    0, tables must be data-parallel: --sharding.types data_parallel."""
+
     @property
     def weight_steps_between(self) -> int:
         """Steps of the weights between two of the choice."""
         return self.weight_steps
+
+    @property
+    def look_ahead(self) -> float:
+        """Step of the weights that the choice looks ahead by."""
+        return self.step_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

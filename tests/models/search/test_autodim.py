@@ -195,7 +195,7 @@ def test_a_certain_choice_is_the_chosen_candidate(cold):
 def test_every_step_draws_its_own_noise_and_every_rank_the_same():
     mixture = Mixture(3, (4, 8), is_shared=True, pads=False)
     draws = []
-    for turn in (Turn(step=1), Turn(step=1), Turn(step=2), Turn(step=1, moves_weights=False)):
+    for turn in (Turn(step=1), Turn(step=1), Turn(step=2), Turn(step=1, moves_architecture=True)):
         mixture.turn = turn
         torch.manual_seed(len(draws))
         draws.append(mixture.shares())

@@ -13,6 +13,7 @@ from service.checkpoint import StoredTensors, last_checkpoint
 from service.distributed import launch
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
+from tests.service.train.runs import sharded
 from tests.service.train.turn_runs import SEARCH, make_search, search, search_each
 
 FUSED = [
@@ -52,6 +53,34 @@ def test_architecture_steps_change_no_weight_on_two_ranks(tmp_path):
     cases = [("table_wise", "rowwise_adagrad"), ("row_wise", "adagrad"), ("data_parallel", "adam")]
     for seen in launch(search_each, make_search(tmp_path), cases, 6, nproc=2, name="turns"):
         check_turns(seen)
+
+
+AHEAD = replace(SEARCH, alternation=replace(SEARCH.alternation, step_size=0.01))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_steps_that_look_ahead_change_no_weight_either(optimizer, tmp_path):
+    config = make_search(tmp_path, embeddings=AHEAD)
+    (seen,) = search_each(config, [("data_parallel", optimizer)], 6)
+    check_turns(seen)
+
+
+def test_looking_ahead_is_another_gradient_than_looking_on(tmp_path):
+    found = []
+    for step_size in (0.0, 1e-9, 1.0):
+        alternation = replace(SEARCH.alternation, step_size=step_size)
+        config = make_search(tmp_path / str(step_size))
+        config = replace(config, embeddings=replace(SEARCH, alternation=alternation), max_steps=3)
+        launch(train, replace(config, **sharded("data_parallel", "adam")), nproc=1, name="ahead")
+        exp_avg = [v for n, v in weights_of(config).items() if "theta" in n and "exp_avg" in n]
+        found.append(min(exp_avg, key=lambda value: float(np.abs(value).max()) == 0))
+    assert found[1] == pytest.approx(found[0], rel=1e-2, abs=1e-6)
+    assert not np.allclose(found[2], found[0], rtol=0.1)
+
+
+def test_kernels_that_move_tables_cannot_look_ahead(tmp_path):
+    with pytest.raises(ValueError, match=r"step_size=0\.01 moves weights ahead and back"):
+        search(make_search(tmp_path, embeddings=AHEAD), 1)
 
 
 def test_architecture_learns_from_validation_rows_alone(tmp_path):
@@ -107,10 +136,20 @@ def test_a_search_that_is_resumed_anywhere_ends_as_an_undisturbed_one(stop, tmp_
 
 
 @pytest.mark.dist
-def test_two_ranks_search_as_one_does(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param(
+            {"embeddings": AHEAD, **sharded("data_parallel", "adam")}, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["first order", "second order"],
+)
+def test_two_ranks_search_as_one_does(changes, tmp_path):
     # Splits of odd numbers of rows, so that shares of two ranks are padded.
     rows = {"train": 1001, "validation": 131, "test": 33}
-    config = make_search(tmp_path, rows=rows, epochs=2, patience=9)
+    config = make_search(tmp_path, rows=rows, epochs=2, patience=9, **changes)
     launch(train, config, nproc=1, name="one")
     other = replace(config, output=tmp_path / "two", batch_size=64, nproc=2)
     launch(train, other, nproc=2, name="two")

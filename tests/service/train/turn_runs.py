@@ -110,7 +110,7 @@ def search(config: TrainConfig, steps: int) -> Search:
         engine = build_engine(config, info, plan, ranks)
         data = RunData(config, info, config.embeddings.layout(plan), ranks)
         turns, seen, progress = (
-            _Watched(config, data, engine.model, engine.optimizer),
+            _Watched(config, data, engine.model, engine.optimizer, ranks.device),
             Search(),
             Progress(),
         )
