@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 from pydantic import ConfigDict
 
 from models.embeddings.choice import Alternation, Surroundings
+from models.embeddings.coded import DPQChoice, MGQEChoice
 from models.embeddings.quotients import QuotientRemainderChoice
 from models.layout import Layout, TableLayout
 from models.search.choices import NISChoice, OptEmbedChoice
@@ -132,7 +133,15 @@ def candidate_name(field_name: str, width: int) -> str:
 
 
 # Add a kind: one file, one name here.
-Embeddings = MixedChoice | NISChoice | AutoDimChoice | OptEmbedChoice | QuotientRemainderChoice
+Embeddings = (
+    MixedChoice
+    | NISChoice
+    | AutoDimChoice
+    | OptEmbedChoice
+    | QuotientRemainderChoice
+    | DPQChoice
+    | MGQEChoice
+)
 
 EMBEDDINGS: Final[Mapping[str, type[Embeddings]]] = MappingProxyType(
     {choice.__dataclass_fields__["kind"].default: choice for choice in get_args(Embeddings)}

@@ -38,14 +38,14 @@ def pooled_moments(vectors: Tensor, weights: Tensor | None) -> Moments:
     else:
         counted = vectors.new_ones(len(vectors))
         num_examples = vectors.new_tensor(len(vectors))
-    num = _over_ranks(num_examples) * num_fields
-    mean = _over_ranks(vectors.sum(dim=(0, 1))) / num
+    num = over_ranks(num_examples) * num_fields
+    mean = over_ranks(vectors.sum(dim=(0, 1))) / num
     centred = (vectors - counted[:, None, None] * mean).flatten(0, 1)  # (B * F, S)
-    covariance = _over_ranks(centred.T @ centred) / num
+    covariance = over_ranks(centred.T @ centred) / num
     return Moments(num, mean, covariance)
 
 
-def _over_ranks(values: Tensor) -> Tensor:
+def over_ranks(values: Tensor) -> Tensor:
     """Sum over all ranks, through which gradients find their way back to each of them."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return values

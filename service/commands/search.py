@@ -13,7 +13,7 @@ from service.commands.train import starting_point
 from service.config import TrainConfig
 from service.presets import PRESETS
 from service.search.config import SearchConfig
-from service.search.methods import METHODS, Method
+from service.search.methods import METHODS, SERVED, Method
 from service.search.record import SEARCH_FILE, SearchRecord
 from service.search.run import SIZING_FILE, search
 from service.search.stage import Stage
@@ -32,8 +32,9 @@ class SearchCommand:
     method: Method
 
     budget: str | None = None
-    """Bytes of training that the plan never exceeds: 512MiB, 1000000, or 4x smaller than uniform;
-    without one, or with none, the method goes by its own rule."""
+    """Bytes that the plan never exceeds: 512MiB, 1000000, or 4x smaller than uniform; of training,
+    but of what is served for codes (dpq, mgqe). Without one, or with none, the method goes by its
+    own rule."""
 
     dim: int = DEFAULT_BASE_DIM
     """Widest table, and width that narrower ones are projected to; that of the uniform model that
@@ -122,8 +123,10 @@ def _show(record: SearchRecord, folder: Path) -> None:
     budget = f" of {record.budget_bytes:,}" if record.budget_bytes is not None else ""
     print(f"{'EP':20} {figures['embedding_params']:,}")
     print(f"{'EP + projections':20} {figures['embedding_and_projection_params']:,}")
-    print(f"{'training bytes':20} {figures['training_bytes']:,}{budget}")
-    print(f"{'serving bytes':20} {figures['serving_bytes']:,}")
+    bounded = "serving" if record.asked["method"]["kind"] in SERVED else "training"
+    for which in ("training", "serving"):
+        limit = budget if which == bounded else ""
+        print(f"{f'{which} bytes':20} {figures[f'{which}_bytes']:,}{limit}")
     peak = cost["peak_memory_bytes"]
     memory = f", {peak / 2**20:,.0f} MiB at most" if peak is not None else ""
     print(f"{'search cost':20} {cost['examples']:,} examples, {cost['seconds']:.1f} s{memory}")

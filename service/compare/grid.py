@@ -15,6 +15,7 @@ from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.run_folder import file_sha256
 from service.search.config import SearchConfig
+from service.search.methods import SERVED
 from service.sizing import SizingFile, read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.train.slices import check_slice
@@ -219,6 +220,8 @@ def _request(
     known = {f.name for f in fields(SizingRequest)}
     open_keys = (follows.keys() & known) - choice.given
     request = replace(choice.request, **{key: follows[key] for key in open_keys})
+    if choice.method is not None and choice.method.kind in SERVED:
+        request = replace(request, budget_for="serving")
     return replace(request, budget=budget_of(budget, info, request))
 
 

@@ -16,6 +16,8 @@ SEARCH_FILE: Final = "search.json"
 FORMAT_VERSION: Final = 1
 RETRAINED: Final = "retrain"
 """Name of the stage that trains the plan that was found."""
+EXPORTED: Final = "export"
+"""Name of the stage that makes of that training what is served."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +80,8 @@ def read_record(folder: Path) -> SearchRecord | None:
 
 
 def cost_of(stages: Sequence[Stage]) -> dict[str, float | None]:
-    """What stages took together; the retraining is not part of the search."""
-    own = [stage for stage in stages if stage.name != RETRAINED]
+    """What stages took together; the retraining and its export are not part of the search."""
+    own = [stage for stage in stages if stage.name not in {RETRAINED, EXPORTED}]
     peaks = [stage.peak_memory_bytes for stage in own if stage.peak_memory_bytes is not None]
     return {
         "examples": sum(stage.examples for stage in own),

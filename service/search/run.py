@@ -3,6 +3,7 @@
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -14,6 +15,7 @@ from service.run_folder import DRAFT, file_sha256, git_commit, package_versions
 from service.search.config import SearchConfig
 from service.search.methods.base import Found
 from service.search.record import (
+    EXPORTED,
     RETRAINED,
     SEARCH_FILE,
     SearchRecord,
@@ -64,6 +66,8 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
         found.sizing.check_budget(config.train.optimizer.sparse)
     write_sizing(found.sizing, folder / SIZING_FILE)
     result = trained(under_way, found) if config.retrain else None
+    if result is not None and found.export is not None:
+        under_way.measure(EXPORTED, partial(found.export, result))
     record = _done(record, under_way, found, result)
     write_record(record, folder)
     return record

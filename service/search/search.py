@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from models.sizing import SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
+from models.sizing import Serving, SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
 from models.tables import FieldStats, PlanError, SizingPlan
 from service.compare.digest import digest_of
 from service.config import TrainConfig
@@ -18,6 +18,7 @@ from service.data.dataset import DATASET_FILE, Split, read_dataset_info
 from service.peak_memory import forget_peak_memory, peak_memory_bytes
 from service.run_folder import RunFolder, file_sha256
 from service.search.config import SearchConfig
+from service.search.methods import SERVED
 from service.search.record import RETRAINED
 from service.search.stage import Stage, read_stage, train_stage, write_stage
 from service.sizing import SizingFile, sizing_bytes, write_sizing
@@ -58,7 +59,8 @@ class Search:
         )
         self.budget_bytes: int | None = None
         if config.budget is not None:
-            base = uniform_bytes(self.fields, config.dim, self._request.optimizer)
+            served = Serving() if config.method.kind in SERVED else None
+            base = uniform_bytes(self.fields, config.dim, self._request.optimizer, served)
             self.budget_bytes = parse_budget(config.budget, base)
 
     def train(self, name: str, sizing: SizingFile, **changes: Any) -> Stage:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, get_args
 
 from service.search.methods.autodim import AutoDim, AutoDimS
+from service.search.methods.coded import DPQSearch, MGQESearch
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.nis import NIS
 from service.search.methods.optembed import OptEmbed
@@ -25,6 +26,8 @@ Method = (
     | AutoDim  # WWW 2021
     | AutoDimS  # its ablation
     | NIS  # KDD 2020
+    | DPQSearch  # ICML 2020
+    | MGQESearch  # WWW 2020
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours
@@ -35,3 +38,6 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
     {method.__dataclass_fields__["kind"].default: method for method in get_args(Method)}
 )
 """Every method by the name it has on the command line."""
+
+SERVED: Final = frozenset({"dpq", "mgqe"})
+"""Methods whose budget is for what is served: they take no less to train."""

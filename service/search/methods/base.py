@@ -1,6 +1,6 @@
 """The form every search has."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,7 @@ from service.sizing import SizingFile
 
 if TYPE_CHECKING:
     from service.search.search import Search
+    from service.search.stage import Stage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +31,8 @@ class Found:
     """What looks ids up: the tables of the plan, or others in their stead."""
     figures: Mapping[str, int] = field(default_factory=dict)
     """The four figures of the embeddings, where they are not those of the plan."""
+    export: "Callable[[Stage], tuple[Any, int]] | None" = None
+    """What is made of the training of what was found, as a last stage that is measured."""
 
 
 class SearchMethod(Protocol):

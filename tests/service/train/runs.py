@@ -1,6 +1,6 @@
 """Runs of the real engine that tests start on several ranks; importable by spawned processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def trace(config: TrainConfig, steps: int) -> Trace:
             config.data,
             info,
             "train",
-            plan,
+            config.embeddings.layout(plan),
             batch_size=config.batch_size,
             rank=ranks.rank,
             world_size=ranks.world_size,
@@ -120,6 +120,12 @@ def trace(config: TrainConfig, steps: int) -> Trace:
             held_bytes=int(sum(ranks.sums(*[sum(held_bytes(engine).values())]))),
             plan=plan,
         )
+
+
+def trace_each(configs: Sequence[TrainConfig], steps: int) -> list[Trace]:
+    """The same for several runs, one after the other."""
+    with joined_ranks("cpu"):
+        return [trace(config, steps) for config in configs]
 
 
 def _tables(model: object) -> dict[str, npt.NDArray[np.float32]]:

@@ -1,0 +1,254 @@
+"""Rows that become codes: differentiable product quantization behind ordinary tables."""
+
+# Shapes:  B batch, F coded fields, G groups of a vector, K codes of a group, s width of a group,
+#          d = G s width of a vector
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+
+from models.embeddings.base import FieldEmbeddings
+from models.embeddings.choice import Surroundings
+from models.embeddings.coded import CodedChoice, Variant
+from models.embeddings.mixed import bag_collection
+from models.embeddings.vectors import FieldVectors
+from models.layers.batch_norm import ColumnNorm
+from models.tables import Table
+
+
+class DPQEmbeddings(FieldEmbeddings):
+    """Ordinary tables whose rows are queries: each part of one is replaced by a code's value.
+
+    Behind the lookup a query is cut into ``G`` parts, every part finds one of ``K`` keys, and the
+    vector is made of what these stand for. In training gradients pass straight through, so that
+    queries, keys and values are learned end to end; in evaluation vectors are those of the codes,
+    which are all that an export holds. In MGQE rare ids find among the first keys alone.
+
+    Args:
+        choice: Groups and codes.
+        coded: The tables whose rows are replaced; the others stay ordinary.
+        given: The run's plan, of equally wide tables, and its surroundings.
+
+    Source:
+        Chen, Li and Sun, *Differentiable Product Quantization for End-to-End Embedding
+        Compression*, ICML 2020, arXiv:1908.09756. Kang et al., *Learning Multi-granular Quantized
+        Embeddings for Large-Vocab Categorical Features in Recommender Systems*, WWW 2020,
+        arXiv:2002.08530.
+    """
+
+    def __init__(self, choice: CodedChoice, coded: Sequence[Table], given: Surroundings) -> None:
+        super().__init__()
+        tables = list(given.plan.tables())
+        self.field_names = tuple(given.plan.fields)
+        self.out_dim = given.plan.out_dim
+        self.field_dims = (self.out_dim,) * len(tables)
+        self.tables = bag_collection(tables, given.pooling, given.device)
+        self.codes = Codes(choice, tables, coded)
+
+    def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
+        """Look up queries and replace them."""
+        return FieldVectors(self.codes(self.look_up(features), features, weights))
+
+    def objective(self, loss: Tensor) -> Tensor:
+        """The loss, and how far values are from the queries that they stand for."""
+        return loss + self.codes.distance
+
+
+class Codes(nn.Module):
+    """Replace the queries of some fields; holds no tables itself.
+
+    Attributes:
+        distance: Mean squared distance of queries and values over the batch and the columns,
+            summed over the fields; its gradient moves the values alone. 0 for products.
+
+    Shape:
+        - Input: a `KeyedTensor` with one key a table, in any order, the features, and weights of
+          examples ``(B,)`` or None.
+        - Output: ``(B, number of fields * d)``.
+    """
+
+    distance: Tensor
+
+    def __init__(
+        self, choice: CodedChoice, tables: Sequence[Table], coded: Sequence[Table]
+    ) -> None:
+        super().__init__()
+        self.names = [table.name for table in tables]
+        self.coded_names = [table.name for table in coded]
+        self.num_tail_codes = 0
+        bounds = torch.tensor([table.num_embeddings**-0.5 for table in coded])
+        width = tables[0].embedding_dim if tables else 0
+        self.quantizer = Quantizer(
+            bounds,
+            groups=choice.groups,
+            num_codes=choice.most_codes,
+            width=width // choice.groups,
+            variant=choice.variant,
+            temperature=choice.temperature,
+            shares_groups=choice.shares_groups,
+        )
+        tiers = [choice.tiers(table.num_embeddings) for table in coded]
+        if tiers and len(tiers[0]) > 1:
+            self.num_tail_codes = tiers[0][1].num_codes
+        heads = torch.tensor([own[0].num_ids for own in tiers], dtype=torch.int64)
+        self.register_buffer("heads", heads, persistent=False)
+        self.distance = torch.zeros(())
+
+    heads: Tensor
+    """Ids of every coded field that choose among all codes, ``(F,)``."""
+
+    def forward(
+        self, pooled: KeyedTensor, features: KeyedJaggedTensor, weights: Tensor | None
+    ) -> Tensor:
+        """Vectors of all fields side by side."""
+        vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
+        if self.coded_names:
+            queries = torch.stack([vectors[name] for name in self.coded_names], dim=1)  # (B, F, d)
+            replaced, distances = self.quantizer(queries, self._allowed(features), weights)
+            self.distance = distances.sum()
+            vectors.update(zip(self.coded_names, replaced.unbind(dim=1), strict=True))
+        return torch.cat([vectors[name] for name in self.names], dim=1)
+
+    def _allowed(self, features: KeyedJaggedTensor) -> Tensor | None:
+        """How many codes every id chooses among ``(B, F)``; None for all."""
+        if not self.num_tail_codes:
+            return None
+        ids = torch.stack([features[name].values() for name in self.coded_names], dim=1)
+        return self.quantizer.allowed(ids, self.heads, self.num_tail_codes)
+
+
+class Quantizer(nn.Module):
+    """Keys and values of some fields, and the choice among them.
+
+    The response of a key is minus its squared distance to the query (``vq``), or their product
+    (``sx``). Responses are normalised over the batch and the groups, one statistic a key, without
+    scale and shift: so no key is the nearest to everything for its length alone, and all are used.
+    The largest response is the code.
+
+    In ``vq`` keys are the values; a vector is ``q + sg(value - q)``, and values are moved towards
+    the queries that they stand for. In ``sx`` a vector is ``(p - sg(p - onehot)) values`` for the
+    softmax ``p`` of the responses. ``sg``: no gradient.
+
+    Args:
+        bounds: Largest absolute weight that keys and values of every field start with ``(F,)``,
+            that of its table.
+        groups: ``G``.
+        num_codes: ``K``.
+        width: ``s``.
+        variant: ``vq`` or ``sx``.
+        temperature: Of the softmax.
+        shares_groups: Whether groups have the same keys and values.
+
+    Shape:
+        - Input: queries ``(B, F, d)``; how many codes each chooses among ``(B, F)`` or None;
+          weights of examples ``(B,)``, or None.
+        - Output: vectors ``(B, F, d)``, and the values' distances from the queries ``(F,)``.
+    """
+
+    def __init__(
+        self,
+        bounds: Tensor,
+        *,
+        groups: int,
+        num_codes: int,
+        width: int,
+        variant: Variant = "vq",
+        temperature: float = 1.0,
+        shares_groups: bool = False,
+    ) -> None:
+        super().__init__()
+        self.groups, self.num_codes, self.temperature = groups, num_codes, temperature
+        shape = (len(bounds), 1 if shares_groups else groups, num_codes, width)
+        self.keys = _start(shape, bounds)  # (F, G or 1, K, s)
+        self.own_values = _start(shape, bounds) if variant == "sx" else None
+        self.norm = ColumnNorm(len(bounds) * num_codes)
+
+    @property
+    def values(self) -> nn.Parameter:
+        """What codes stand for ``(F, G or 1, K, s)``."""
+        return self.keys if self.own_values is None else self.own_values
+
+    def forward(
+        self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Replace queries by the values of their codes."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.own_values is not None):
+            responses = self.responses(queries, allowed, weights)  # (B, F, G, K)
+        codes = responses.argmax(dim=3)
+        chosen = self.look_up(codes).flatten(2)  # (B, F, d)
+        distances = queries.new_zeros(queries.shape[1])
+        if not self.training:
+            return chosen, distances
+        if self.own_values is not None:
+            shares = torch.softmax(responses / self.temperature, dim=3)
+            # The values of the codes, with the gradient of what the shares would mix.
+            mixed = torch.einsum("bfgk,fgks->bfgs", shares, self._of_groups(self.values.detach()))
+            mixed = mixed.flatten(2)
+            return chosen + (mixed - mixed.detach()), distances
+        squares = (chosen - queries.detach()).square().mean(dim=2)  # (B, F)
+        if weights is None:
+            distances = squares.mean(dim=0)
+        else:
+            distances = (squares * weights[:, None]).sum(dim=0)
+        return queries + (chosen - queries).detach(), distances
+
+    def responses(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Normalised responses of all keys ``(B, F, G, K)`` to queries ``(B, F, d)``."""
+        parts = queries.view(*queries.shape[:2], self.groups, self.keys.shape[3])  # (B, F, G, s)
+        keys = self._of_groups(self.keys)
+        responses = torch.einsum("bfgs,fgks->bfgk", parts, keys)
+        if self.own_values is None:
+            lengths = parts.square().sum(dim=3, keepdim=True)
+            responses = 2 * responses - lengths - keys.square().sum(dim=3)
+        by_key = responses.transpose(1, 2).flatten(2)  # (B, G, F K)
+        normalised: Tensor = self.norm(by_key, weights)
+        by_field = normalised.view(*normalised.shape[:2], len(self.keys), self.num_codes)
+        responses = by_field.transpose(1, 2)  # (B, F, G, K)
+        if allowed is None:
+            return responses
+        numbers = torch.arange(self.num_codes, device=responses.device)
+        is_beyond = numbers >= allowed[:, :, None, None]  # (B, F, 1, K)
+        masked: Tensor = torch.where(is_beyond, -torch.inf, responses)
+        return masked
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """The values of codes ``(B, F, G)``: ``(B, F, G, s)``."""
+        num_fields, num_groups, num_codes, width = self.values.shape
+        first = torch.arange(num_fields * num_groups, device=codes.device) * num_codes
+        places = codes + first.view(num_fields, num_groups)
+        chosen: Tensor = embedding(places, self.values.view(-1, width))
+        return chosen
+
+    def allowed(self, ids: Tensor, heads: Tensor, num_tail_codes: int) -> Tensor:
+        """How many codes ids ``(B, F)`` choose among: all of them before ``heads``."""
+        return torch.where(ids < heads, self.num_codes, num_tail_codes)
+
+    def of_field(self, field: int) -> "Quantizer":
+        """A field's own quantizer, as it is in evaluation."""
+        own = Quantizer(
+            torch.zeros(1),
+            groups=self.groups,
+            num_codes=self.num_codes,
+            width=self.keys.shape[3],
+            variant="vq" if self.own_values is None else "sx",
+            shares_groups=self.keys.shape[1] < self.groups,
+        )
+        columns = slice(field * self.num_codes, (field + 1) * self.num_codes)
+        with torch.no_grad():
+            own.keys.copy_(self.keys[field : field + 1])
+            if own.own_values is not None and self.own_values is not None:
+                own.own_values.copy_(self.own_values[field : field + 1])
+            own.norm.mean.copy_(self.norm.mean[columns])
+            own.norm.variance.copy_(self.norm.variance[columns])
+        return own.eval()
+
+    def _of_groups(self, vectors: Tensor) -> Tensor:
+        """Keys or values of every group, shared ones repeated ``(F, G, K, s)``."""
+        return vectors.expand(-1, self.groups, -1, -1)
+
+
+def _start(shape: tuple[int, int, int, int], bounds: Tensor) -> nn.Parameter:
+    return nn.Parameter((2 * torch.rand(shape) - 1) * bounds.view(-1, 1, 1, 1))
