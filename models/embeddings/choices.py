@@ -4,7 +4,7 @@ Add a kind: one file with a `FieldEmbeddings`, one dataclass here, one name in `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
@@ -13,8 +13,8 @@ from pydantic import ConfigDict
 from models.embeddings.choice import Alternation, Surroundings
 from models.embeddings.coded import DPQChoice, MGQEChoice
 from models.embeddings.quotients import QuotientRemainderChoice
-from models.layout import Layout, TableLayout
-from models.search.choices import NISChoice, OptEmbedChoice
+from models.layout import Layout
+from models.search.choices import AutoEmbChoice, NISChoice, OptEmbedChoice, separate_tables
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
 
 if TYPE_CHECKING:
@@ -103,14 +103,7 @@ class AutoDimChoice:
                 )
         if self.tables == "shared":
             return plan
-        return TableLayout(
-            fields=tuple(plan.fields),
-            of_fields=tuple(
-                replace(table, name=candidate_name(table.field, width), embedding_dim=width)
-                for table in plan.tables()
-                for width in self.candidates
-            ),
-        )
+        return separate_tables(plan, self.candidates)
 
     def build(self, given: Surroundings) -> "FieldEmbeddings":
         """Make the module."""
@@ -127,14 +120,10 @@ class AutoDimChoice:
         )
 
 
-def candidate_name(field_name: str, width: int) -> str:
-    """Name of the table of one of a field's candidates, where each has its own."""
-    return f"{field_name}~{width}"
-
-
 # Add a kind: one file, one name here.
 Embeddings = (
     MixedChoice
+    | AutoEmbChoice
     | NISChoice
     | AutoDimChoice
     | OptEmbedChoice

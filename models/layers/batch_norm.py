@@ -36,8 +36,8 @@ class ColumnNorm(nn.Module):
         self.register_buffer("mean", torch.zeros(num_columns))
         self.register_buffer("variance", torch.ones(num_columns))
 
-    def forward(self, columns: Tensor, weights: Tensor | None) -> Tensor:
-        """Normalise; in training by this batch, which the running figures follow."""
+    def forward(self, columns: Tensor, weights: Tensor | None, *, follows: bool = True) -> Tensor:
+        """Normalise; in training by this batch, which the running figures follow if they are to."""
         if not self.training:
             return (columns - self.mean) * torch.rsqrt(self.variance + EPSILON)
         counted = columns.new_ones(len(columns)) if weights is None else (weights > 0).to(columns)
@@ -46,7 +46,8 @@ class ColumnNorm(nn.Module):
         centred = columns - mean
         squares = (centred.square().sum(dim=1) * counted[:, None]).sum(dim=0)
         variance = over_ranks(squares) / num
-        with torch.no_grad():
-            self.mean.lerp_(mean, MOMENTUM)
-            self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
+        if follows:
+            with torch.no_grad():
+                self.mean.lerp_(mean, MOMENTUM)
+                self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
         return centred * torch.rsqrt(variance + EPSILON)

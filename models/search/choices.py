@@ -1,13 +1,13 @@
 """The choice of a super-net, readable without torch; see `models.embeddings.choices`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import ConfigDict
 
 from models.embeddings.choice import Alternation, Surroundings
-from models.layout import Layout
+from models.layout import Layout, TableLayout
 from models.search.nis_options import Sizes
 from models.tables import PACKED_DIMS, WIDTH_STEP, SizingPlan
 
@@ -122,6 +122,65 @@ class NISChoice:
             penalty=self.penalty,
             pretrain_examples=self.alternation.pretrain_examples,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AutoEmbChoice:
+    """AutoEmb's super-net: a soft choice among widths for every id, by how popular it is."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    keeps_vectors: ClassVar[bool] = False
+
+    kind: Literal["autoemb"] = "autoemb"
+
+    candidates: tuple[int, ...] = (2, 8, 16)
+    """Widths to choose from, rising; 1, 2 and multiples of 4. The last one, of at least 4, is that
+    of the sizing plan's tables."""
+
+    alternation: Alternation = field(default_factory=partial(Alternation, weight_steps=1))
+    """When the controllers learn, from which examples, and how fast."""
+
+    def __post_init__(self) -> None:
+        check_candidates(self.candidates, least=2)
+        if self.candidates[-1] < WIDTH_STEP:
+            raise ValueError(
+                f"candidates={self.candidates}, expected the last one to be a multiple of "
+                f"{WIDTH_STEP}; try 1 2 4"
+            )
+
+    def layout(self, plan: SizingPlan) -> Layout:
+        """The tables that ids are looked up in: one a field and candidate.
+
+        Raises:
+            ValueError: If a field of the plan is not one table as wide as the last candidate.
+        """
+        check_uniform(plan, "AutoEmb")
+        if plan.out_dim != self.candidates[-1]:
+            raise ValueError(
+                f"candidates={self.candidates}, and the tables of the sizing plan are "
+                f"{plan.out_dim} wide; expected {plan.out_dim} as the last candidate"
+            )
+        return separate_tables(plan, self.candidates)
+
+    def build(self, given: Surroundings) -> "FieldEmbeddings":
+        """Make the module."""
+        from models.search.autoemb import AutoEmbEmbeddings
+        from models.search.popularity_runs import runs_of
+
+        known = [stats for stats in given.fields if stats.name in given.plan.fields]
+        return AutoEmbEmbeddings(self.layout(given.plan), self.candidates, runs_of(known), given)
+
+
+def separate_tables(plan: SizingPlan, candidates: tuple[int, ...]) -> TableLayout:
+    """A table of its own for every candidate of every field."""
+    return TableLayout(
+        fields=tuple(plan.fields),
+        of_fields=tuple(
+            replace(table, name=f"{table.field}~{width}", embedding_dim=width)
+            for table in plan.tables()
+            for width in candidates
+        ),
+    )
 
 
 def check_candidates(candidates: tuple[int, ...], least: int = 1) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, get_args
 
 from service.search.methods.autodim import AutoDim, AutoDimS
+from service.search.methods.autoemb import AutoEmb
 from service.search.methods.coded import DPQSearch, MGQESearch
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.nis import NIS
@@ -25,6 +26,7 @@ Method = (
     | QuotientRemainderSearch  # KDD 2020
     | AutoDim  # WWW 2021
     | AutoDimS  # its ablation
+    | AutoEmb  # ICDM 2021
     | NIS  # KDD 2020
     | DPQSearch  # ICML 2020
     | MGQESearch  # WWW 2020
