@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ def train_missing(
     """
     write_grid(spec, grid)
     write_plans(grid)
-    _train(spec, todo.warm_ups, report, keep=True)
+    _train(spec, todo.warm_ups, report, kept=todo.warm_ups)
     records = read_records(spec.output / RUNS_FILE)
     ready = {}
     for digest, run in todo.runs.items():
@@ -89,7 +89,8 @@ def train_missing(
             _record(spec, run, {"status": "failed", "error": error, "seconds": 0.0}, report)
         else:
             ready[digest] = run
-    _train(spec, ready, report, keep=spec.keep_runs)
+    # A run may be the very training that others are warmed up by.
+    _train(spec, ready, report, kept=ready if spec.keep_runs else grid.warm_ups)
 
 
 def _train(
@@ -97,8 +98,9 @@ def _train(
     runs: Mapping[str, Run],
     report: Callable[[Run, Record], None],
     *,
-    keep: bool,
+    kept: Collection[str],
 ) -> None:
+    """Train runs; the folders of those that are ``kept``, by hash, stay."""
     jobs = {
         digest: Job(
             config=run.config,
@@ -109,7 +111,7 @@ def _train(
             group=_group(run) if run.search else "",
             slices=() if run.is_warm_up else spec.slices,
             dtypes=() if run.is_warm_up else spec.dtypes_of(run.budget),
-            keep=keep,
+            keep=digest in kept,
             matmul=spec.output / MATMUL_FILE,
         )
         for digest, run in runs.items()
@@ -122,7 +124,7 @@ def _train(
         for digest, outcome in outcomes:
             _record(spec, runs[digest], outcome, report)
             left[group := jobs[digest].group] -= 1
-            if group and not left[group] and not keep:
+            if group and not left[group] and not spec.keep_runs:
                 shutil.rmtree(spec.output / STAGES / group, ignore_errors=True)
     finally:
         outcomes.close()  # stops the workers at once, not when garbage is collected

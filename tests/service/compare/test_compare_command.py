@@ -93,6 +93,9 @@ dim = 16
 [warm_ups.wild]
 dim = 16
 train = {optimizer = {sparse_lr = 1e30}}
+[sizings.alike]
+dim = 16
+budgets = [""]
 [sizings.warm]
 train = {warm_start = "@wide"}
 [sizings.hopeless]
@@ -105,16 +108,17 @@ def test_warm_ups_come_first_and_take_along_only_what_needs_them(tmp_path, capsy
     path.write_text(path.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
     code, table, story = compare(capsys, path)
     assert code == 1
-    assert "4 runs to train, 0 done before, 0 failed before; 2 warm-ups" in story
+    assert "5 runs to train, 0 done before, 0 failed before; 2 warm-ups" in story
     assert "hopeless uniform:8 seed 0: its warm-up mf @wild seed 0 has failed" in story
     records = {record["sizing"]: record for record in records_of(tmp_path)}
     assert {name for name, r in records.items() if r["status"] == "failed"} == {"@wild", "hopeless"}
     assert records["warm"]["test"] != records["uniform"]["test"]
     assert records["warm"]["needs"] == [records["@wide"]["hash"]]
-    assert f" {records['@wide']['seconds']:.1f} + {records['warm']['seconds']:.1f} |" in table
+    assert records["alike"]["hash"] == records["@wide"]["hash"], "and its folder stays for warm"
+    assert f" {records['alike']['seconds']:.1f} + {records['warm']['seconds']:.1f} |" in table
     assert "| @wide |" not in table
     again = compare(capsys, path)[2]
-    assert "0 runs to train, 3 done before, 1 failed before; 0 warm-ups" in again
+    assert "0 runs to train, 4 done before, 1 failed before; 0 warm-ups" in again
 
 
 def test_a_part_is_trained_and_the_rest_can_follow(tmp_path, capsys):
