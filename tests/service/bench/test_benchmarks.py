@@ -151,7 +151,7 @@ def test_the_peers_look_up_the_rows_that_the_ids_name() -> None:
         ("direct", direct, direct.kernel.split_embedding_weights()),
     ):
         expected = torch.cat([weights[0][ids[0].long()], weights[1][ids[1].long()]], dim=1)
-        torch.testing.assert_close(table(features), expected, msg=name)
+        torch.testing.assert_close(table(features).side_by_side, expected, msg=name)
 
 
 @pytest.mark.parametrize("network", ["dlrm", "deepfm"])

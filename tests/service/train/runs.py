@@ -176,7 +176,8 @@ def forward_of_example(golden: Mapping[str, Any], kind: ShardingType) -> list[li
             ids=np.arange(5, dtype=np.int32)[None],
             lists=(),
         )
-        vectors: list[list[float]] = model(FeatureBuilder(plan)(columns))[:, :4].tolist()
+        found = model(FeatureBuilder(plan)(columns)).side_by_side
+        vectors: list[list[float]] = found[:, :4].tolist()
         return vectors
 
 

@@ -115,14 +115,16 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_training(
     class Cleaner(Reporter):
         def end_step(self, progress, loss, loader):
             super().end_step(progress, loss, loader)
-            if progress.step == 15:
-                assert self.metrics.checkpoint_failures._value.get() == 1
+            # Beside the training it is known at some later step, which one is the machine's affair.
+            if self.metrics.checkpoint_failures._value.get() and ballast.exists():
+                assert progress.step >= 8
                 assert [path.name for path in small_disk.iterdir()] == ["ballast"]
                 ballast.unlink()
 
     with monkeypatch.context() as patch:
         patch.setattr("service.train.loop.Reporter", Cleaner)
         launch(train, config, nproc=1, name="full")
+    assert not ballast.exists()
     assert "step-00000008 could not be written" in capsys.readouterr().err
     assert checkpoints_of(config) == ["step-00000024"]
 

@@ -17,7 +17,7 @@ def task_of(network, task="rating", label_mean=3.5):
 
 def predictions_of(task, score):
     """Predictions where the network gives every example one score."""
-    task.network.score = lambda dense, fields: torch.full((len(fields),), score)
+    task.network.score = lambda dense, fields: torch.full((len(fields.columns),), score)
     dense, features = inputs_of(tuple(PAIR), num_dense=0)
     batch = Batch(dense=dense, features=features, labels=torch.ones(6), weights=torch.ones(6))
     return task(batch)[1][1].tolist()
@@ -47,7 +47,7 @@ def test_bounded_ratings_go_through_the_sigmoid_of_fastai(score, rating):
 
 def test_the_loss_of_bounded_ratings_is_their_squared_error():
     task = task_of(DotBiasNetwork(y_range=(0, 5.5)), label_mean=2.75)
-    task.network.score = lambda dense, fields: torch.zeros(len(fields))
+    task.network.score = lambda dense, fields: torch.zeros(len(fields.columns))
     dense, features = inputs_of(tuple(PAIR), num_dense=0)
     batch = Batch(
         dense=dense, features=features, labels=torch.full((6,), 4.0), weights=torch.ones(6)
@@ -74,7 +74,7 @@ def test_clipped_predictions_stay_on_the_scale_and_the_loss_is_as_before():
     assert predictions_of(task, 0.25) == [3.75] * 6
     dense, features = inputs_of(tuple(PAIR), num_dense=0)
     batch = Batch(dense=dense, features=features, labels=torch.ones(6), weights=torch.ones(6))
-    task.network.score = lambda dense, fields: torch.full((len(fields),), 9.0)
+    task.network.score = lambda dense, fields: torch.full((len(fields.columns),), 9.0)
     assert task(batch)[0].item() == 6 * (12.5 - 1) ** 2
 
 
