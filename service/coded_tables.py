@@ -6,7 +6,7 @@ of a coded field what its codes stand for, of any other its rows. Reading needs 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -157,13 +157,8 @@ class CodeWriter:
         """Begin a field."""
         done = self.fields
         self.fields.append(
-            CodedField(
-                name=field.name,
-                dim=field.dim,
-                num_ids=field.num_ids,
-                tiers=field.tiers,
-                groups=field.groups,
-                shared_values=field.shared_values,
+            replace(
+                field,
                 first_code_byte=sum(other.num_code_bytes for other in done),
                 first_value=sum(other.num_values for other in done),
             )

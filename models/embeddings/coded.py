@@ -6,6 +6,7 @@ and with their optimizer's state: it takes no less memory than without codes.
 
 # Legend:  n ids, d width, G groups of a vector, K codes of a group
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -45,7 +46,7 @@ class Tier:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Coded:
+class _Coded(ABC):
     """What both choices have."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -92,14 +93,14 @@ class _Coded:
             and self.table_bytes(table) < FLOAT_BYTES * table.num_embeddings * table.embedding_dim
         ]
 
+    @abstractmethod
     def tiers(self, num_ids: int) -> tuple[Tier, ...]:
         """Ids of a field by how many codes they choose among."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def most_codes(self) -> int:
         """Codes of a group."""
-        raise NotImplementedError
 
     @property
     def matrices(self) -> int:

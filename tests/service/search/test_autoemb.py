@@ -8,15 +8,12 @@ import pytest
 
 from models.embeddings.choice import Alternation
 from models.search.choices import AutoEmbChoice
-from service.checkpoint import StoredTensors, last_checkpoint
 from service.data.dataset import read_dataset_info
 from service.data.lookups import lookups_per_id
-from service.distributed import launch
 from service.sizing import read_sizing
-from service.train.loop import train
 from tests.service.search.searches import make_search, run, within
+from tests.service.train.turn_runs import ODD_ROWS, learned_on_one_and_two_ranks, search_each
 from tests.service.train.turn_runs import make_search as make_turns
-from tests.service.train.turn_runs import search_each
 from tests.service.warm_runs import make_data
 
 EMBEDDINGS = AutoEmbChoice(candidates=(2, 8, 16), alternation=Alternation(weight_steps=3, lr=0.05))
@@ -43,24 +40,13 @@ def test_the_controllers_steps_change_no_weight_and_no_state(case, tmp_path):
             assert all(map(is_controllers, changed)), changed
 
 
-def weights_of(config):
-    path = last_checkpoint(config.output / "checkpoints")
-    stored = StoredTensors(path)
-    return {name: stored.read(name) for name in stored.shapes if name.startswith("model.")}
-
-
 @pytest.mark.dist
 @pytest.mark.slow
 def test_two_ranks_learn_as_one_does(tmp_path):
-    rows = {"train": 1001, "validation": 131, "test": 33}
-    config = make_turns(tmp_path, embeddings=EMBEDDINGS, rows=rows, epochs=2, patience=9)
-    launch(train, config, nproc=1, name="one")
-    other = replace(config, output=tmp_path / "two", batch_size=64, nproc=2)
-    launch(train, other, nproc=2, name="two")
-    one, two = weights_of(config), weights_of(other)
-    for name, value in one.items():
-        assert two[name] == pytest.approx(value, abs=1e-5), name
-    assert np.abs(one[f"model.{CONTROLLER}outer"]).max() > 0.01
+    weights = learned_on_one_and_two_ranks(
+        make_turns(tmp_path, embeddings=EMBEDDINGS, rows=ODD_ROWS, epochs=2, patience=9)
+    )
+    assert np.abs(weights[f"model.{CONTROLLER}outer"]).max() > 0.01
 
 
 @pytest.fixture(scope="module")

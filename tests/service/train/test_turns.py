@@ -9,12 +9,19 @@ import pytest
 
 from models.embeddings.choice import Alternation
 from models.embeddings.choices import MixedChoice
-from service.checkpoint import StoredTensors, last_checkpoint
 from service.distributed import launch
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
 from tests.service.train.runs import sharded
-from tests.service.train.turn_runs import SEARCH, make_search, search, search_each
+from tests.service.train.turn_runs import (
+    ODD_ROWS,
+    SEARCH,
+    learned_on_one_and_two_ranks,
+    make_search,
+    search,
+    search_each,
+    weights_of,
+)
 
 FUSED = [
     (kind, optimizer)
@@ -114,13 +121,6 @@ def test_architecture_rests_while_weights_are_pretrained(tmp_path):
     assert [turn.moves_weights for turn, _ in seen.changed] == [True] * 3 + [False, True, False]
 
 
-def weights_of(config):
-    path = last_checkpoint(config.output / "checkpoints")
-    assert path is not None
-    stored = StoredTensors(path)
-    return {name: stored.read(name) for name in sorted(stored.shapes)}
-
-
 @pytest.mark.parametrize("stop", [4, 5, 6, 33])
 def test_a_search_that_is_resumed_anywhere_ends_as_an_undisturbed_one(stop, tmp_path):
     # 32 steps an epoch, 4 batches of the validation split: both begin anew under way.
@@ -147,16 +147,9 @@ def test_a_search_that_is_resumed_anywhere_ends_as_an_undisturbed_one(stop, tmp_
     ids=["first order", "second order"],
 )
 def test_two_ranks_search_as_one_does(changes, tmp_path):
-    # Splits of odd numbers of rows, so that shares of two ranks are padded.
-    rows = {"train": 1001, "validation": 131, "test": 33}
-    config = make_search(tmp_path, rows=rows, epochs=2, patience=9, **changes)
-    launch(train, config, nproc=1, name="one")
-    other = replace(config, output=tmp_path / "two", batch_size=64, nproc=2)
-    launch(train, other, nproc=2, name="two")
-    one, two = weights_of(config), weights_of(other)
-    for name, value in one.items():
-        if name.startswith("model."):
-            assert two[name] == pytest.approx(value, abs=1e-5), name
+    learned_on_one_and_two_ranks(
+        make_search(tmp_path, rows=ODD_ROWS, epochs=2, patience=9, **changes)
+    )
 
 
 def test_a_search_is_evaluated_as_it_validated(tmp_path):

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
@@ -14,14 +17,15 @@ from models.embeddings.choice import Alternation
 from models.embeddings.choices import AutoDimChoice
 from models.layers.linear import set_matmul
 from models.networks import FMNetwork
-from service.checkpoint import Progress
+from service.checkpoint import Progress, StoredTensors, last_checkpoint
 from service.checkpoint.optimizer_state import OptimizerView
 from service.config import TrainConfig
 from service.data.batch import Batch
 from service.data.dataset import read_dataset_info
-from service.distributed import joined_ranks
+from service.distributed import joined_ranks, launch
 from service.sizing import read_sizing, write_sizing
 from service.train.engine import build_engine
+from service.train.loop import train
 from service.train.run_data import RunData
 from service.train.turns import Pipeline, Turns
 from tests.service.train.runs import make_run, sharded
@@ -42,6 +46,30 @@ def make_search(folder: Path, **changes: object) -> TrainConfig:
     }
     write_sizing(replace(sizing, fields=wide), config.sizing)
     return config
+
+
+ODD_ROWS = {"train": 1001, "validation": 131, "test": 33}
+"""Splits of odd numbers of rows, so that shares of two ranks are padded."""
+
+
+def weights_of(config: TrainConfig) -> dict[str, NDArray[Any]]:
+    """Everything that a run's last checkpoint holds, by name."""
+    path = last_checkpoint(config.output / "checkpoints")
+    assert path is not None
+    stored = StoredTensors(path)
+    return {name: stored.read(name) for name in sorted(stored.shapes)}
+
+
+def learned_on_one_and_two_ranks(config: TrainConfig) -> dict[str, NDArray[Any]]:
+    """Weights of a training on one rank, which another one of the same batches on two has, too."""
+    launch(train, config, nproc=1, name="one")
+    halves = replace(config, output=config.output.with_name("two"), batch_size=64, nproc=2)
+    launch(train, halves, nproc=2, name="two")
+    one, two = weights_of(config), weights_of(halves)
+    for name, value in one.items():
+        if name.startswith("model."):
+            assert two[name] == pytest.approx(value, abs=1e-5), name
+    return one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
