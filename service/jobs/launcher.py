@@ -1,0 +1,111 @@
+"""The seam of launchers: what a job is, and what whoever starts jobs must be able to do.
+
+A job is one verb of the command line with its arguments, so that a person can always run it by
+hand. Launchers: `service.jobs.local` (processes of this machine), `service.jobs.torchx` (TorchX'
+schedulers). Nothing here needs torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class JobState(StrEnum):
+    """Where a job stands, as its launcher sees it."""
+
+    PENDING = "pending"
+    """Accepted, waiting for its machines."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    MISSING = "missing"
+    """The launcher knows no such job."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job will never change its state again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.MISSING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A verb with its arguments, and the machines that it asks for.
+
+    Attributes:
+        verb: Verb of ``mixdim``, such as train.
+        arguments: What follows the verb on the command line, one string an argument.
+        name: Name that people see: lower-case letters, digits and dashes.
+        nodes: Machines.
+        min_nodes: Machines that suffice to start or go on; `nodes` where it is None.
+        ranks_per_node: Ranks on each machine.
+        host: Named resources of a machine, see `deploy.resources`.
+        image: Container image, for schedulers that use one.
+        mounts: What containers mount, in TorchX' form.
+        environment: Environment variables of every rank.
+        max_retries: How often the scheduler starts a failed job again.
+    """
+
+    verb: str
+    arguments: tuple[str, ...] = ()
+    name: str = "mixdim"
+    nodes: int = 1
+    min_nodes: int | None = None
+    ranks_per_node: int = 1
+    host: str = "cpu-small"
+    image: str = "mixdim:latest"
+    mounts: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    max_retries: int = 0
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What a launcher knows of a job.
+
+    Attributes:
+        state: Where it stands.
+        exit_code: What its command ended with, where that is known.
+        message: One line for people: why it failed, what it waits for.
+    """
+
+    state: JobState
+    exit_code: int | None = None
+    message: str = ""
+
+
+class Launcher(Protocol):
+    """Starts, watches and ends jobs, which go on when the process that started them dies."""
+
+    def submit(self, key: str, job: Job) -> str:
+        """Start a job, once: a second call with the same key finds the first call's job.
+
+        Args:
+            key: Identifies the job for ever: lower-case letters, digits and dashes.
+            job: What to run.
+
+        Returns:
+            The handle by which the launcher knows the job, also in another process.
+
+        Raises:
+            ValueError: If the job asks for what cannot be.
+            JobError: If the scheduler does not take it.
+        """
+        ...
+
+    def find(self, key: str) -> str | None:
+        """Handle of the job that was submitted with a key; None if there is none."""
+        ...
+
+    def status(self, handle: str) -> JobStatus:
+        """Where a job stands."""
+        ...
+
+    def logs(self, handle: str, *, follow: bool = False) -> Iterator[str]:
+        """Lines of a job's output so far; with `follow`, also those to come, until it ends."""
+        ...
+
+    def cancel(self, handle: str) -> None:
+        """End a job: SIGTERM, a grace time for its checkpoint, SIGKILL. Ended ones stay."""
+        ...
