@@ -5,7 +5,7 @@ hand. Launchers: `service.jobs.local` (processes of this machine), `service.jobs
 schedulers). Nothing here needs torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -68,11 +68,13 @@ class JobStatus:
         state: Where it stands.
         exit_code: What its command ended with, where that is known.
         message: One line for people: why it failed, what it waits for.
+        hosts: Machines that its ranks run on, rank 0's first, where that is known.
     """
 
     state: JobState
     exit_code: int | None = None
     message: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 class Launcher(Protocol):
@@ -102,10 +104,25 @@ class Launcher(Protocol):
         """Where a job stands."""
         ...
 
-    def logs(self, handle: str, *, follow: bool = False) -> Iterator[str]:
-        """Lines of a job's output so far; with `follow`, also those to come, until it ends."""
+    def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
+        """Lines of a job's output so far; with `follow`, also those to come, until it ends.
+
+        Args:
+            handle: Of the job.
+            follow: Wait for more.
+            offset: Bytes of UTF-8 to pass over, the ends of lines among them; see `lines_after`.
+        """
         ...
 
     def cancel(self, handle: str) -> None:
         """End a job: SIGTERM, a grace time for its checkpoint, SIGKILL. Ended ones stay."""
         ...
+
+
+def lines_after(lines: Iterable[str], offset: int) -> Iterator[str]:
+    """Lines that begin behind so many bytes, for launchers that cannot seek."""
+    position = 0
+    for line in lines:
+        if position >= offset:
+            yield line
+        position += len(line.encode(errors="replace")) + 1

@@ -1,0 +1,185 @@
+"""Jobs as processes of this machine, each kept by a process of its own: see `service.jobs.keeper`.
+
+What is known of a job lies in its folder, so that any process can ask, and a service that was
+killed finds its jobs again.
+"""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from service.job import JobError
+from service.jobs import keeper
+from service.jobs.launcher import Job, JobState, JobStatus
+
+GRACE_SECONDS: Final = 60.0
+"""What a cancelled job gets to write its checkpoint."""
+FOLLOW_SECONDS: Final = 0.2
+KEY: Final = r"[a-z0-9][a-z0-9-]{0,63}"
+NPROC_VERBS: Final = frozenset({"train", "evaluate", "search"})
+"""Verbs that start ranks of their own."""
+SECRETS: Final = "MIXDIM_"
+"""Environment variables that begin so are the service's own, and no job's."""
+
+Command = Callable[[Job], Sequence[str]]
+
+
+def verb_command(job: Job) -> list[str]:
+    """What runs a job on this machine."""
+    nproc = ["--nproc", str(job.ranks_per_node)]
+    has_ranks = job.ranks_per_node > 1 and job.verb in NPROC_VERBS
+    return [sys.executable, "-P", "-m", "service", job.verb, *job.arguments, *(nproc * has_ranks)]
+
+
+class LocalLauncher:
+    """Runs jobs on this machine; a job's handle is its key.
+
+    Args:
+        folder: Gets a folder for each job.
+        command: What runs a job.
+        grace_seconds: Time between SIGTERM and SIGKILL of a cancelled job.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        command: Command = verb_command,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self._folder = folder.resolve()
+        self._command = command
+        self._grace_seconds = grace_seconds
+
+    def submit(self, key: str, job: Job) -> str:
+        """Start a job, once: a second call with the same key finds the first call's job.
+
+        Raises:
+            ValueError: If it asks for more than this machine.
+            JobError: If no process can be started.
+        """
+        if job.nodes > 1:
+            raise ValueError(f"nodes={job.nodes} on one machine, expected 1; name a scheduler")
+        folder = self._folder_of(key)
+        if (folder / keeper.STARTED_FILE).exists():
+            return key
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keeper.write_json(folder / keeper.JOB_FILE, self._description(job))
+        begin = [sys.executable, "-I", "-S", keeper.__file__, str(folder)]
+        done = subprocess.run(
+            begin, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True
+        )
+        if done.returncode:
+            last, *_ = done.stderr.splitlines()[-1:] or ["it said nothing"]
+            raise JobError(f"job {key}: its keeper did not start: {last}; look into {folder}")
+        return key
+
+    def find(self, key: str) -> str | None:
+        """The key itself, if a job was submitted with it."""
+        return key if (self._folder_of(key) / keeper.JOB_FILE).exists() else None
+
+    def status(self, handle: str) -> JobStatus:
+        """Where a job stands, by what lies in its folder and by who holds its lock."""
+        folder = self._folder_of(handle)
+        if not (folder / keeper.JOB_FILE).exists():
+            return JobStatus(JobState.MISSING)
+        if not (folder / keeper.STARTED_FILE).exists():
+            is_cancelled = (folder / keeper.CANCEL_FILE).exists()
+            return JobStatus(JobState.CANCELLED if is_cancelled else JobState.PENDING)
+        is_kept = _is_kept(folder)  # before the look at how it ended
+        if (folder / keeper.EXIT_FILE).exists():
+            return _ended(json.loads((folder / keeper.EXIT_FILE).read_text()))
+        if is_kept:
+            return JobStatus(JobState.RUNNING, hosts=("127.0.0.1",))
+        keeper.end_processes(folder)
+        return JobStatus(
+            JobState.FAILED,
+            message="lost: its keeper was killed, or the machine was started again",
+        )
+
+    def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
+        """Lines of a job's output."""
+        path = self._folder_of(handle) / keeper.LOG_FILE
+        rest = b""
+        while True:
+            has_ended = not follow or self.status(handle).state.is_final
+            text = rest + _read_from(path, offset + len(rest))
+            *lines, rest = text.split(b"\n")
+            for line in lines:
+                yield line.decode(errors="replace")
+            offset += len(text) - len(rest)
+            if has_ended:
+                break
+            time.sleep(FOLLOW_SECONDS)
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def cancel(self, handle: str) -> None:
+        """Have the keeper end a job; one that has not begun never will."""
+        folder = self._folder_of(handle)
+        if not folder.is_dir():
+            return
+        (folder / keeper.CANCEL_FILE).touch()
+        with suppress(OSError, ValueError):  # it has ended, or has not begun and will see the file
+            started = json.loads((folder / keeper.STARTED_FILE).read_text())
+            _tell(started["pid"], started["started"])
+
+    def _folder_of(self, key: str) -> Path:
+        if not re.fullmatch(KEY, key):
+            raise ValueError(f"job {key!r}, expected lower-case letters, digits and dashes")
+        return self._folder / key
+
+    def _description(self, job: Job) -> dict[str, Any]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
+        return {
+            "command": list(self._command(job)),
+            "environment": {**ours, "PYTHONUNBUFFERED": "1", **job.environment},
+            "cwd": str(Path.cwd()),
+            "max_retries": job.max_retries,
+            "grace_seconds": self._grace_seconds,
+        }
+
+
+def _ended(record: Mapping[str, Any]) -> JobStatus:
+    exit_code = record["exit_code"]
+    if record["cancelled"]:
+        return JobStatus(JobState.CANCELLED, exit_code=exit_code)
+    if exit_code == 0:
+        return JobStatus(JobState.SUCCEEDED, exit_code=0)
+    return JobStatus(JobState.FAILED, exit_code, f"exit code {exit_code}; its log says why")
+
+
+def _is_kept(folder: Path) -> bool:
+    with (folder / keeper.LOCK_FILE).open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _tell(pid: int, started: str) -> None:
+    """Send SIGTERM to a process, unless its pid is another one's by now."""
+    process = os.pidfd_open(pid)
+    try:
+        if keeper.start_time(pid) == started:
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+    finally:
+        os.close(process)
+
+
+def _read_from(path: Path, offset: int) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read()
