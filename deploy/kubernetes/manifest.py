@@ -1,0 +1,217 @@
+"""The objects of one job: what runs, what finds it, what guards it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from deploy.kubernetes.command_line import metrics_ports, pod_command
+from deploy.kubernetes.pod import pod_spec
+
+if TYPE_CHECKING:
+    from torchx.specs import Resource
+
+NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+MAX_NAME: Final = 63
+"""Longest name of a pod that is also its host name, and longest label."""
+FINAL_EXIT_CODES: Final = [2, 3]
+"""Rejected input, and tables that do not fit: another start would end the same way."""
+STOPPED_EXIT_CODE: Final = 143
+"""A checkpoint was written because somebody asked for it: no failure."""
+KEPT_SECONDS: Final = 7 * 24 * 3600
+"""How long an ended Job can be looked at."""
+EVERYBODY: Final[Mapping[str, str]] = MappingProxyType({"mixdim": "/shared"})
+
+
+def manifest(
+    command: Sequence[str],
+    *,
+    name: str,
+    resource: "Resource",
+    image: str = "mixdim:latest",
+    nodes: int = 1,
+    ranks_per_node: int = 1,
+    volumes: Mapping[str, str] = EVERYBODY,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    max_retries: int = 0,
+    grace_seconds: int = 120,
+) -> list[dict[str, Any]]:
+    """Objects of a job, in the order in which to create them.
+
+    One node runs ``mixdim`` itself, which watches its ranks. Several run torchrun, whose
+    rendezvous is in the first pod. A flag ``--metrics-port`` among the arguments opens the ranks'
+    ports, and has Prometheus scrape them where its operator is installed.
+
+    Args:
+        command: Verb of ``mixdim`` and its arguments, with paths as the pods see them.
+        name: Name of the job and of everything that belongs to it.
+        resource: What a pod may use.
+        image: Container image; pods start ``mixdim`` or ``python`` in it.
+        nodes: Pods, each on a machine of its own where there are enough.
+        ranks_per_node: Ranks in each pod; on GPUs as many as a pod has.
+        volumes: Persistent volume claim -> where pods see it; several nodes need ReadWriteMany.
+        environment: Environment variables of every rank.
+        max_retries: How often the job may fail before it is given up.
+        grace_seconds: What a pod gets to write its checkpoint when it is told to stop.
+
+    Raises:
+        ValueError: If a name or number cannot be, or a verb cannot run on several nodes.
+    """
+    _check(name, nodes, ranks_per_node, max_retries)
+    labels = {
+        "app.kubernetes.io/name": "mixdim",
+        "app.kubernetes.io/component": command[0] if command else "",
+        "app.kubernetes.io/instance": name,
+    }
+    ports = metrics_ports(command, ranks_per_node)
+    threads = {"OMP_NUM_THREADS": str(max(1, int(resource.cpu) // ranks_per_node))}
+    pod = pod_spec(
+        pod_command(command, name, nodes, ranks_per_node, grace_seconds),
+        image=image,
+        resource=resource,
+        volumes=volumes,
+        environment={**threads, **environment},
+        ports=ports,
+    )
+    pod |= {"terminationGracePeriodSeconds": grace_seconds, "subdomain": name}
+    objects = [_job(name, labels, pod, nodes, max_retries)]
+    if nodes > 1:
+        pod["topologySpreadConstraints"] = [_one_a_machine(labels)]
+        objects = [_rendezvous(name, labels), _walls(name, labels, ports), *objects]
+    objects.append(_no_disruption(name, labels, nodes))
+    if ports:
+        objects.append(_scraping(name, labels, list(ports)))
+    return objects
+
+
+def to_yaml(objects: Sequence[Mapping[str, Any]]) -> str:
+    """Objects as one file for ``kubectl apply -f -``."""
+    return "".join(
+        yaml.dump(dict(document), Dumper=_Plain, sort_keys=False, width=100, explicit_start=True)
+        for document in objects
+    )
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what occurs twice twice: references are for machines."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
+def _check(name: str, nodes: int, ranks_per_node: int, max_retries: int) -> None:
+    longest = MAX_NAME - len(f"-{nodes - 1}")
+    if not NAME.fullmatch(name) or len(name) > longest:
+        raise ValueError(
+            f"name={name!r} cannot be a host name; expected at most {longest} lower-case letters, "
+            f"digits and dashes, starting and ending with a letter or digit"
+        )
+    least = {"nodes": (nodes, 1), "ranks_per_node": (ranks_per_node, 1)}
+    for what, (value, low) in {**least, "max_retries": (max_retries, 0)}.items():
+        if value < low:
+            raise ValueError(f"{what}={value}, expected at least {low}; give it as a whole number")
+
+
+def _object(kind: str, version: str, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "labels": dict(labels)}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata}
+
+
+def _job(
+    name: str, labels: Mapping[str, str], pod: Mapping[str, Any], nodes: int, max_retries: int
+) -> dict[str, Any]:
+    rules = [
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": "mixdim",
+                "operator": "In",
+                "values": FINAL_EXIT_CODES,
+            },
+        },
+        {
+            "action": "Ignore",
+            "onExitCodes": {
+                "containerName": "mixdim",
+                "operator": "In",
+                "values": [STOPPED_EXIT_CODE],
+            },
+        },
+        # A drained or preempted node is not the job's fault.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    ]
+    return {
+        **_object("Job", "batch/v1", name, labels),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            # One lost rank ends the pods of all nodes, and each of them counts.
+            "backoffLimit": max_retries * nodes,
+            "podReplacementPolicy": "Failed",  # two pods never write one checkpoint
+            "podFailurePolicy": {"rules": rules},
+            "ttlSecondsAfterFinished": KEPT_SECONDS,
+            "template": {"metadata": {"labels": dict(labels)}, "spec": dict(pod)},
+        },
+    }
+
+
+def _rendezvous(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Gives each pod a name; also before it is ready, for ranks meet in order to become that."""
+    return {
+        **_object("Service", "v1", name, labels),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": dict(labels),
+        },
+    }
+
+
+def _walls(name: str, labels: Mapping[str, str], ports: Mapping[str, int]) -> dict[str, Any]:
+    """Only the job's own pods reach its ranks: rendezvous, gloo and NCCL ask nobody's name."""
+    ingress: list[dict[str, Any]] = [{"from": [{"podSelector": {"matchLabels": dict(labels)}}]}]
+    if ports:
+        ingress.append({"ports": [{"port": port} for port in ports.values()]})
+    return {
+        **_object("NetworkPolicy", "networking.k8s.io/v1", name, labels),
+        "spec": {
+            "podSelector": {"matchLabels": dict(labels)},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
+    }
+
+
+def _one_a_machine(labels: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": dict(labels)},
+    }
+
+
+def _no_disruption(name: str, labels: Mapping[str, str], nodes: int) -> dict[str, Any]:
+    """Losing one pod stops all; who drains a machine suspends the Job first."""
+    return {
+        **_object("PodDisruptionBudget", "policy/v1", name, labels),
+        "spec": {"minAvailable": nodes, "selector": {"matchLabels": dict(labels)}},
+    }
+
+
+def _scraping(name: str, labels: Mapping[str, str], ports: Sequence[str]) -> dict[str, Any]:
+    """Has Prometheus' operator scrape every rank, under the labels that the service gives them."""
+    source = ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"]
+    renamed = [{"sourceLabels": source, "targetLabel": label} for label in ("job", "run")]
+    return {
+        **_object("PodMonitor", "monitoring.coreos.com/v1", name, labels),
+        "spec": {
+            "selector": {"matchLabels": dict(labels)},
+            "podMetricsEndpoints": [
+                {"port": port, "interval": "15s", "relabelings": renamed} for port in ports
+            ],
+        },
+    }
