@@ -1,10 +1,10 @@
 """What one replica of a job may use: the named hosts of the components.
 
-A platform team adds hosts of its own through TorchX's entry point ``torchx.named_resources``;
-those answer to their names here too.
+They are registered with TorchX, for whom a host is a function. A platform team adds hosts of its
+own through the same entry point, ``torchx.named_resources``; those answer to their names here too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -12,13 +12,29 @@ from torchx import specs
 
 GIB: Final = 1024  # TorchX counts memory in MiB
 
-RESOURCES: Final[Mapping[str, specs.Resource]] = MappingProxyType(
-    {
-        "cpu-small": specs.Resource(cpu=2, gpu=0, memMB=8 * GIB),
-        "cpu-large": specs.Resource(cpu=16, gpu=0, memMB=64 * GIB),
-        "gpu-1": specs.Resource(cpu=12, gpu=1, memMB=96 * GIB),
-        "gpu-8": specs.Resource(cpu=96, gpu=8, memMB=768 * GIB),
-    }
+
+def cpu_small() -> specs.Resource:
+    """Two cores: a laptop's share, and every test's."""
+    return specs.Resource(cpu=2, gpu=0, memMB=8 * GIB)
+
+
+def cpu_large() -> specs.Resource:
+    """A machine for ingest, sizing and training without GPUs."""
+    return specs.Resource(cpu=16, gpu=0, memMB=64 * GIB)
+
+
+def gpu_1() -> specs.Resource:
+    """One GPU and its share of a machine."""
+    return specs.Resource(cpu=12, gpu=1, memMB=96 * GIB)
+
+
+def gpu_8() -> specs.Resource:
+    """A whole machine of eight GPUs."""
+    return specs.Resource(cpu=96, gpu=8, memMB=768 * GIB)
+
+
+RESOURCES: Final[Mapping[str, Callable[[], specs.Resource]]] = MappingProxyType(
+    {"cpu-small": cpu_small, "cpu-large": cpu_large, "gpu-1": gpu_1, "gpu-8": gpu_8}
 )
 
 
@@ -29,7 +45,7 @@ def find_resource(host: str) -> specs.Resource:
         ValueError: If nobody knows the name.
     """
     if host in RESOURCES:
-        return RESOURCES[host]
+        return RESOURCES[host]()
     if host in specs.named_resources:
         return specs.named_resources[host]
     raise ValueError(

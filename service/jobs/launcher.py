@@ -5,10 +5,12 @@ hand. Launchers: `service.jobs.local` (processes of this machine), `service.jobs
 schedulers). Nothing here needs torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from deploy.job import Job as Job
 
 
 class JobState(StrEnum):
@@ -27,37 +29,6 @@ class JobState(StrEnum):
     def is_final(self) -> bool:
         """Whether the job will never change its state again."""
         return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.MISSING)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A verb with its arguments, and the machines that it asks for.
-
-    Attributes:
-        verb: Verb of ``mixdim``, such as train.
-        arguments: What follows the verb on the command line, one string an argument.
-        name: Name that people see: lower-case letters, digits and dashes.
-        nodes: Machines.
-        min_nodes: Machines that suffice to start or go on; `nodes` where it is None.
-        ranks_per_node: Ranks on each machine.
-        host: Named resources of a machine, see `deploy.resources`.
-        image: Container image, for schedulers that use one.
-        mounts: What containers mount, in TorchX' form.
-        environment: Environment variables of every rank.
-        max_retries: How often the scheduler starts a failed job again.
-    """
-
-    verb: str
-    arguments: tuple[str, ...] = ()
-    name: str = "mixdim"
-    nodes: int = 1
-    min_nodes: int | None = None
-    ranks_per_node: int = 1
-    host: str = "cpu-small"
-    image: str = "mixdim:latest"
-    mounts: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    max_retries: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,45 @@
 """The TorchX component: a page of help, a command line, and what each scheduler makes of it."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torchx import specs
 from torchx.components.component_test_base import ComponentTestCase
 from torchx.runner import get_runner
+from torchx.specs.finder import get_components
 
 from deploy import components
+from deploy.app import app
+from deploy.job import VERBS, Job
 from deploy.resources import RESOURCES, find_resource
 
 COMPONENT = Path(components.__file__)
 train = partial(components.train, data="/data", sizing="/sizing.json", output="/runs/last")
 
 
-class TrainComponent(ComponentTestCase):
+class EveryComponent(ComponentTestCase):
     def test_torchx_accepts_it(self) -> None:
-        self.validate(components, "train")
+        for verb in VERBS:
+            self.validate(components, verb)
+
+
+def test_every_verb_that_can_be_a_job_has_a_component() -> None:
+    assert all(inspect.isfunction(getattr(components, verb)) for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_all_components_ask_for_machines_alike(verb: str) -> None:
+    takes = inspect.signature(getattr(components, verb)).parameters
+    assert {"args", "host", "image", "mounts", "env", "max_retries", "name"} <= takes.keys()
+    assert takes["name"].default == f"mixdim-{verb}"
 
 
 def command_line(app: specs.AppDef) -> str:
@@ -56,10 +74,10 @@ def test_describing_a_job_needs_no_torch() -> None:
 
 
 def test_it_starts_one_elastic_agent_a_node_and_the_ranks_below() -> None:
-    app = train("--epochs", "3", preset="deepfm", nnodes=3, nproc_per_node=4)
+    app = train("--epochs", "3", preset="deepfm", nnodes="3", nproc_per_node=4)
     line = command_line(app)
     assert app.roles[0].num_replicas == 3
-    assert "--nproc_per_node 4" in line
+    assert "--nnodes=3 --nproc-per-node=4" in line
     assert line.endswith(
         "-m service train deepfm --data /data --sizing /sizing.json --output /runs/last --epochs 3"
     )
@@ -68,7 +86,7 @@ def test_it_starts_one_elastic_agent_a_node_and_the_ranks_below() -> None:
 def test_arguments_reach_the_job_as_they_were_given() -> None:
     app = components.train(data="/my data", sizing="$HOME/s.json", output="/runs/a;b")
     line = command_line(app)
-    assert "--data '/my data' --sizing '$HOME/s.json' --output '/runs/a;b'" in line
+    assert "--data '/my data' --sizing '$$HOME/s.json' --output '/runs/a;b'" in line
 
 
 def test_a_job_that_may_be_retried_goes_on_from_its_checkpoint() -> None:
@@ -94,7 +112,7 @@ def test_a_port_beyond_the_last_is_refused() -> None:
 def test_ranks_share_the_cores_of_their_host() -> None:
     app = train(host="cpu-large", nproc_per_node=4)
     assert app.roles[0].env["OMP_NUM_THREADS"] == "4"
-    assert app.roles[0].resource.memMB == RESOURCES["cpu-large"].memMB
+    assert app.roles[0].resource.memMB == RESOURCES["cpu-large"]().memMB
 
 
 def test_a_host_of_torchx_answers_to_its_name() -> None:
@@ -113,29 +131,76 @@ def test_mounts_reach_the_container() -> None:
     assert (mount.src_path, mount.dst_path, mount.read_only) == ("/a", "/data", True)
 
 
-@pytest.mark.parametrize("scheduler", ["local_cwd", "slurm", "local_docker"])
-def test_schedulers_take_it(scheduler: str) -> None:
-    request = re.sub(r"[\s'\"]", "", dryrun(train(), scheduler))  # it is cut into lines anywhere
-    assert "traindlrm--data/data--sizing/sizing.json" in request
+def test_an_elastic_job_lets_machines_join_it() -> None:
+    (role,) = train(nnodes="1:3").roles
+    assert (role.min_replicas, role.num_replicas) == (1, 3)
+    assert "--nnodes=1:3 " in role.args[-1]
+    assert role.env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1", "torch 2.13 hangs without it"
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE" not in train(nnodes="3").roles[0].env
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"nnodes": "two"}, "nodes='two', expected a number, or MIN:MAX; try 1:2"),
+        ({"nnodes": "3:2"}, "min_nodes=3, expected 1 to nodes=2"),
+        ({"nproc_per_node": 0}, "ranks_per_node=0, expected at least 1"),
+        ({"max_retries": -1}, "max_retries=-1, expected at least 0"),
+        ({"name": "My job"}, "name='My job', expected at most 63 lower-case letters"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_submitted(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        train(**wrong)
+
+
+def test_only_training_and_evaluation_take_several_machines() -> None:
+    with pytest.raises(ValueError, match=r"nodes=2: search runs on one machine, on several only"):
+        app(Job("search", nodes=2))
+
+
+def test_environment_reaches_every_rank_and_wins() -> None:
+    (role,) = train(env="OMP_NUM_THREADS=7,NOTE=$HOME").roles
+    assert (role.env["OMP_NUM_THREADS"], role.env["NOTE"]) == ("7", "$$HOME")
+
+
+def test_a_search_that_may_be_retried_goes_on_and_other_verbs_begin_anew() -> None:
+    search = components.search(method="autodim", data="d", output="o", max_retries=1)
+    size = components.size(data="d", output="o", max_retries=1)
+    assert "--resume" in search.roles[0].args
+    assert "--resume" not in size.roles[0].args
 
 
 def test_slurm_asks_for_one_task_a_node_and_all_its_gpus() -> None:
-    script = dryrun(train(nnodes=2, host="gpu-8", nproc_per_node=8), "slurm")
+    script = dryrun(train(nnodes="2", host="gpu-8", nproc_per_node=8), "slurm")
     assert script.count("--ntasks-per-node=1") == 2
     assert script.count("--gpus-per-task=8") == 2
 
 
-def test_kubernetes_opens_the_metrics_port() -> None:
-    pytest.importorskip("kubernetes", reason="the kubernetes client is not installed")
-    job = dryrun(train(metrics_port=9400), "kubernetes", queue="default", namespace="train")
-    assert "containerPort: 9400" in job
-
-
 def test_the_command_line_of_torchx_finds_it() -> None:
     page = torchx_run("--data", "d", "--sizing", "s", "--output", "o", "--nproc_per_node", "3")
-    assert "--nproc_per_node 3" in page
+    assert "--nproc-per-node=3" in page
 
 
 def test_help_is_its_docstring() -> None:
     page = " ".join(torchx_run("--help").split())
     assert "dataset folder written by `mixdim prepare`, as the job sees it (required)" in page
+
+
+def plug_ins(group: str) -> dict[str, str]:
+    """Entry points that the project's own table declares."""
+    project = tomllib.loads((COMPONENT.parents[1] / "pyproject.toml").read_text())["project"]
+    declared: dict[str, str] = project["entry-points"][group]
+    return declared
+
+
+def test_the_installed_plug_in_keeps_the_built_in_components() -> None:
+    names = [f"mixdim.{verb}" for verb in VERBS]
+    assert {*names, "dist.ddp", "utils.echo"} <= get_components().keys()
+    assert set(get_components()) >= {"dist.spmd", "utils.sh", "serve.torchserve"}
+
+
+def test_every_host_is_registered_under_its_name() -> None:
+    declared = plug_ins("torchx.named_resources")
+    assert declared.keys() == RESOURCES.keys()
+    assert all(specs.named_resources[name] == RESOURCES[name]() for name in declared)
