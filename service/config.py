@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from models.embeddings.choices import Embeddings, MixedChoice
+from models.embeddings.pruning import PrunedChoice
 from models.networks import DLRMNetwork, Network
 from models.tables import SparseOptimizer
 from sharding.constraints import ShardingConfig
@@ -257,11 +258,20 @@ class TrainConfig:
             raise ValueError(
                 "--resume-from and --warm-start both say what tables start from; give one of them"
             )
-        other = self.resume_from or self.warm_start
-        if other is not None and self.embeddings.kind != "mixed":
-            raise ValueError(
-                f"embeddings of kind {self.embeddings.kind!r} cannot start from {other}: only the "
-                f"tables of a sizing plan (kind 'mixed') do; leave it out"
-            )
+        self._check_start()
         if self.resume and self.overwrite:
             raise ValueError("--resume and --overwrite contradict each other; give one of them")
+
+    def _check_start(self) -> None:
+        kind, other = self.embeddings.kind, self.resume_from or self.warm_start
+        starts = {"mixed"} if self.resume_from is not None else {"mixed", "pruned"}
+        if other is not None and kind not in starts:
+            raise ValueError(
+                f"embeddings of kind {kind!r} cannot start from {other}: only the tables of a "
+                f"sizing plan (kind 'mixed') do; leave it out"
+            )
+        if isinstance(self.embeddings, PrunedChoice) and self.embeddings.thresholds and not other:
+            raise ValueError(
+                "embeddings of kind 'pruned' have zeros where the weights of another run are "
+                "small; give that run: --warm-start"
+            )

@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 
 from models.embeddings.choice import Alternation, Surroundings
 from models.embeddings.coded import DPQChoice, MGQEChoice
+from models.embeddings.pruning import PrunedChoice
 from models.embeddings.quotients import QuotientRemainderChoice
 from models.layout import Layout
 from models.search.choices import AutoEmbChoice, NISChoice, OptEmbedChoice, separate_tables
@@ -130,6 +131,7 @@ Embeddings = (
     | QuotientRemainderChoice
     | DPQChoice
     | MGQEChoice
+    | PrunedChoice
 )
 
 EMBEDDINGS: Final[Mapping[str, type[Embeddings]]] = MappingProxyType(

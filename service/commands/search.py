@@ -33,8 +33,8 @@ class SearchCommand:
 
     budget: str | None = None
     """Bytes that the plan never exceeds: 512MiB, 1000000, or 4x smaller than uniform; of training,
-    but of what is served for codes (dpq, mgqe). Without one, or with none, the method goes by its
-    own rule."""
+    but of what is served for codes and holes (dpq, mgqe, prune). Without one, or with none, the
+    method goes by its own rule."""
 
     dim: int = DEFAULT_BASE_DIM
     """Widest table, and width that narrower ones are projected to; that of the uniform model that

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.embeddings.packed import pack
+from models.embeddings.pruning import PrunedChoice
 from models.sizing.spectral import CHUNK_ROWS, Floats, directions, second_moment
 from models.tables import SizingPlan, Table
 from service.config import TrainConfig
@@ -77,21 +78,33 @@ def warm_start(
         if table is not None:
             for shard, first_row, first_column in local_shards(weight):
                 start.fill(shard, table, bases[table.name], first_row, first_column)
-    for name, (index, slot) in projection_slots(plan).items():
-        up = bases[name].up
-        assert up is not None  # narrow tables are those that have a projection
-        state[f"network.embeddings.unify.projections.{index}"][slot].copy_(torch.from_numpy(up))
-    layers = start.layers(config, state, rotations)
-    for name, layer in layers.items():
-        state[name].copy_(layer)
+    num_layers = 0 if start.is_fresh else _copy_layers(start, config, state, bases, rotations)
     if ranks.is_first:
         logger.info(
             "warm start from %s: %d tables, %d of their projections, %d weights of dense layers",
             warm_up.folder,
             len(bases),
             sum(basis.up is not None for basis in bases.values()),
-            len(layers),
+            num_layers,
         )
+
+
+def _copy_layers(
+    start: "_Start",
+    config: TrainConfig,
+    state: Mapping[str, Tensor],
+    bases: Mapping[str, Basis],
+    rotations: Rotations,
+) -> int:
+    """Fill projections and dense layers; how many of the latter."""
+    for name, (index, slot) in projection_slots(start.plan).items():
+        up = bases[name].up
+        assert up is not None  # narrow tables are those that have a projection
+        state[f"network.embeddings.unify.projections.{index}"][slot].copy_(torch.from_numpy(up))
+    layers = start.layers(config, state, rotations)
+    for name, layer in layers.items():
+        state[name].copy_(layer)
+    return len(layers)
 
 
 def warm_start_facts(config: TrainConfig, folder: RunFolder) -> dict[str, object]:
@@ -133,6 +146,9 @@ class _Start:
         self.targets = {table.field: plan.target_dim(table) for table in plan.tables()}
         self.widths = warm_up.field_dims
         self._data, self._columns = config.data, config.warm_columns
+        pruned = config.embeddings if isinstance(config.embeddings, PrunedChoice) else None
+        self._thresholds = pruned.thresholds if pruned else {}
+        self.is_fresh = pruned is not None and pruned.start == "fresh"
         for stats in info.field_stats:
             if stats.name in plan.fields:
                 warm_up.check_field(stats)
@@ -218,7 +234,11 @@ class _Start:
         end = min((first_row + shard.shape[0]) * table.packing, table.num_embeddings)
         fill = self._shared_rows if table.hashed_ids else self._rows
         stored = pack(fill(table, basis, start, end).float(), table)
-        shard.copy_(stored[:, first_column : first_column + shard.shape[1]])
+        stored = stored[:, first_column : first_column + shard.shape[1]].to(shard.device)
+        values = shard if self.is_fresh else stored
+        if table.field in self._thresholds:
+            values = values * (stored.abs() >= self._thresholds[table.field])
+        shard.copy_(values)
 
     def _rows(self, table: Table, basis: Basis, start: int, end: int) -> Tensor:
         rows = torch.empty(end - start, table.embedding_dim, dtype=torch.float64)

@@ -14,6 +14,7 @@ from service.search.methods.coded import DPQSearch, MGQESearch
 from service.search.methods.hash_rows import HashSearch
 from service.search.methods.nis import NIS
 from service.search.methods.optembed import OptEmbed
+from service.search.methods.prune import Prune
 from service.search.methods.prune_regrow import PruneRegrow
 from service.search.methods.quotient_remainder import QuotientRemainderSearch
 from service.search.methods.random_search import RandomSearch
@@ -30,6 +31,7 @@ Method = (
     | NIS  # KDD 2020
     | DPQSearch  # ICML 2020
     | MGQESearch  # WWW 2020
+    | Prune  # NeurIPS 2015, single weights
     | OptEmbed  # CIKM 2022
     | SSEDS  # SIGIR 2022
     | SpectralSearch  # ours
@@ -41,5 +43,5 @@ METHODS: Final[Mapping[str, type[Method]]] = MappingProxyType(
 )
 """Every method by the name it has on the command line."""
 
-SERVED: Final = frozenset({"dpq", "mgqe"})
+SERVED: Final = frozenset({"dpq", "mgqe", "prune"})
 """Methods whose budget is for what is served: they take no less to train."""
