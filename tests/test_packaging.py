@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "service" / "api" / "page"
 PACKAGES = ("models", "sharding", "service", "deploy")
 SETTINGS: Mapping[str, str] = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))
@@ -80,6 +81,7 @@ def test_the_wheel_holds_every_source_file(wheel: Path) -> None:
         "deploy/grafana/provisioning/dashboards/mixdim.yml",
         "deploy/prometheus/prometheus.yml",
         "deploy/prometheus/alerts.yml",
+        *(path.relative_to(ROOT).as_posix() for path in PAGE.rglob("*.*")),
     ],
 )
 def test_the_wheel_holds_what_is_not_code(wheel: Path, name: str) -> None:

@@ -1,0 +1,248 @@
+/** Submit: a form that the service describes, checked by the service, with its answers in place. */
+
+import { ApiError, call } from "../api.js";
+import { h, render } from "../dom.js";
+import { errorNote } from "../parts.js";
+import { NUMBERS, field, readField } from "./fields.js";
+
+const VERBS = ["train", "size", "search", "prepare", "evaluate"];
+const COMMON = new Set([
+  ...["epochs", "batch-size", "max-steps", "validate-every", "seed"],
+  ...["optimizer.sparse-lr", "optimizer.dense-lr"],
+  ...["scheme", "model", "dim", "rows", "scale", "min-count", "split", "checkpoint", "dtype"],
+]);
+const MACHINES = [
+  ["nodes", "Nodes", "Machines.", 1, 64],
+  ["ranks_per_node", "Ranks per node", "Training processes on each machine.", 1, 64],
+  ["priority", "Priority", "From -10 to 10; jobs of higher priority start first.", -10, 10],
+  ["max_retries", "Retries", "How often it is started again after it has failed.", 0, 10],
+];
+
+/** The form of one verb; a change of preset or method asks for its options again. */
+export async function showSubmit({ main, params: [verb = "train"], query, signal }) {
+  const state = { verb, given: Object.fromEntries(query), options: {}, filter: "", error: null };
+  const draw = () => !signal.aborted && render(main, view(state, act));
+  const load = async () => {
+    const { preset, method } = state.given;
+    state.form = await call(`forms/${verb}`, { query: { preset, method }, signal });
+    state.things = await choices(state.form.things, signal);
+    draw();
+  };
+  const act = {
+    draw,
+    give: async (name, value) => {
+      state.given[name] = value;
+      state.key = null;
+      clear(state, name);
+      if (name === "preset" || name === "method") await load();
+    },
+    set: (flag, value) => {
+      if (value === undefined) delete state.options[flag];
+      else state.options[flag] = value;
+      state.key = null;
+      clear(state, `options.${flag}`);
+    },
+    filter: (text) => {
+      state.filter = text;
+      draw();
+    },
+    send: () => send(state, draw, main),
+  };
+  await load();
+}
+
+/** Names to choose from, for the things that the service keeps. */
+async function choices(things, signal) {
+  return Promise.all(
+    things.map(async (thing) => {
+      if (!thing.from) return thing;
+      const answer = await call(thing.from, { query: { limit: 200 }, signal });
+      const items = (answer.items ?? answer).map((item) => ({ name: item.name ?? item }));
+      return { ...thing, choices: items };
+    }),
+  );
+}
+
+/** A fault goes when its field is touched. */
+function clear(state, place) {
+  if (state.error?.place === place) state.error = null;
+}
+
+async function send(state, draw, main) {
+  if (state.isSending) return;
+  // The same key until something changes: a second attempt never makes a second job.
+  state.key ??= [...crypto.getRandomValues(new Uint8Array(16))]
+    .map((byte) => byte.toString(16))
+    .join("");
+  Object.assign(state, { isSending: true, error: null });
+  draw();
+  try {
+    const job = await call("jobs", { method: "POST", body: request(state), key: state.key });
+    location.hash = `#/jobs/${job.id}`;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    state.error = { problem: error, place: error.field ?? placeIn(error.message) };
+  }
+  state.isSending = false;
+  draw();
+  const wrong = main.querySelector('[aria-invalid="true"]') ?? main.querySelector(".note.error");
+  wrong?.closest("details")?.setAttribute("open", "");
+  wrong?.focus();
+}
+
+/** Messages begin with the place of the fault: "options.batch-size: ...". */
+const placeIn = (message) => /^([\w.-]+)(?::| )/.exec(message)?.[1];
+
+function request({ verb, given, options }) {
+  const filled = Object.entries(given).filter(([, value]) => value !== "" && value?.length !== 0);
+  return { verb, ...Object.fromEntries(filled), options };
+}
+
+function view(state, act) {
+  const { verb, form, isSending } = state;
+  const onSubmit = (event) => {
+    event.preventDefault();
+    act.send();
+  };
+  return [
+    h("div", { class: "page-head" }, h("h1", {}, "Submit a job")),
+    h(
+      "nav",
+      { class: "verbs", "aria-label": "Verb" },
+      VERBS.map((name) =>
+        h(
+          "a",
+          { key: name, href: `#/submit/${name}`, "aria-current": name === verb ? "page" : null },
+          name,
+        ),
+      ),
+    ),
+    h(
+      "form",
+      { class: "submit", key: verb, novalidate: true, on: { submit: onSubmit } },
+      h("p", { class: "lead" }, form.summary),
+      fault(state),
+      h("fieldset", {}, h("legend", {}, "What"), h("div", { class: "fields" }, things(state, act))),
+      options(state, act),
+      h(
+        "fieldset",
+        {},
+        h("legend", {}, "Where"),
+        h("div", { class: "fields" }, machines(state, act)),
+      ),
+      h(
+        "p",
+        { class: "actions" },
+        h("button", { class: "main", disabled: isSending }, isSending ? "Submitting …" : "Submit"),
+      ),
+    ),
+  ];
+}
+
+/** What is wrong as a whole; a fault of one field is shown at that field as well. */
+function fault({ error }) {
+  if (!error) return null;
+  const note = errorNote(error.problem);
+  note.tabIndex = -1;
+  return note;
+}
+
+const messageAt = ({ error }, place) => (error?.place === place ? error.problem.message : null);
+
+function things(state, act) {
+  const own = [
+    { name: "name", type: "text", help: "What people call it; made from the verb where empty." },
+    { name: "output", type: "text", help: "What its result is called; as the job where empty." },
+  ];
+  const isMaking = state.verb !== "evaluate";
+  return [...state.things, ...own.slice(0, isMaking ? 2 : 1)].map((thing) =>
+    field({
+      place: thing.name,
+      label: thing.name,
+      thing,
+      value: state.given[thing.name] ?? thing.default,
+      message: messageAt(state, thing.name),
+      change: (event) => act.give(thing.name, readField(event.target, thing)),
+    }),
+  );
+}
+
+function options(state, act) {
+  const isCommon = ({ flag }) => COMMON.has(flag);
+  const matches = ({ flag, help }) =>
+    !state.filter || `${flag} ${help}`.toLowerCase().includes(state.filter.toLowerCase());
+  const rest = state.form.options.filter((option) => !isCommon(option));
+  const shown = rest.filter(matches);
+  const isWrong = rest.some(({ flag }) => messageAt(state, `options.${flag}`));
+  const find = h("input", {
+    id: "find-option",
+    type: "search",
+    placeholder: "a word of its name or its text",
+    on: { input: (event) => act.filter(event.target.value) },
+  });
+  return h(
+    "fieldset",
+    {},
+    h("legend", {}, "How"),
+    h(
+      "div",
+      { class: "fields" },
+      state.form.options.filter(isCommon).map((one) => option(one, state, act)),
+    ),
+    rest.length > 0 &&
+      h(
+        "details",
+        { open: isWrong || undefined },
+        h("summary", {}, `${rest.length} further options`),
+        h("p", { class: "field find" }, h("label", { for: "find-option" }, "Find an option"), find),
+        h(
+          "div",
+          { class: "fields" },
+          shown.map((one) => option(one, state, act)),
+        ),
+        !shown.length && h("p", { class: "quiet" }, "No option matches."),
+      ),
+  );
+}
+
+function option(one, state, act) {
+  const { flag } = one;
+  return field({
+    place: `options.${flag}`,
+    label: h("code", {}, flag),
+    thing: one,
+    value: state.options[flag],
+    message: messageAt(state, `options.${flag}`),
+    change: (event) => {
+      const value = readField(event.target, one);
+      act.set(flag, value === "" || value === one.default ? undefined : value);
+    },
+  });
+}
+
+function machines(state, act) {
+  const schedulers = state.form.schedulers ?? [];
+  const where = {
+    name: "scheduler",
+    type: "text",
+    choices: schedulers.map((name) => ({ name })),
+    default: schedulers[0],
+    help: "Where it runs.",
+  };
+  const numbers = MACHINES.map(([name, , help, low, high]) => ({
+    ...{ name, help, low, high },
+    type: NUMBERS.integer,
+    default: Math.max(low, name === "priority" ? 0 : low),
+  }));
+  const titles = Object.fromEntries(MACHINES.map(([name, title]) => [name, title]));
+  return [...(schedulers.length > 1 ? [where] : []), ...numbers].map((thing) =>
+    field({
+      place: thing.name,
+      label: titles[thing.name] ?? thing.name,
+      thing,
+      value: state.given[thing.name],
+      message: messageAt(state, thing.name),
+      change: (event) => act.give(thing.name, readField(event.target, thing)),
+    }),
+  );
+}
