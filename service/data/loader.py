@@ -60,7 +60,8 @@ class Loader:
             often, see `LookupWeights`; 0 gives batches without such weights.
 
     Attributes:
-        num_unknown: Ids out of vocabulary read so far, by single-valued field.
+        num_lookups: Ids read so far, by field.
+        num_unknown: Those of them that are out of vocabulary.
 
     Raises:
         ValueError: If the plan names a field that the dataset lacks, the split is empty, or the
@@ -107,7 +108,9 @@ class Loader:
         )
         unknown = [known[name].unknown_id for name in self._features.single_fields]
         self._unknown_ids = np.array(unknown, dtype=np.int32)[:, None]
-        self.num_unknown = dict.fromkeys(self._features.single_fields, 0)
+        self._unknown_in_lists = [known[n].unknown_id for n in self._features.list_fields]
+        self.num_lookups = dict.fromkeys(plan.fields, 0)
+        self.num_unknown = dict.fromkeys(plan.fields, 0)
 
     def __len__(self) -> int:
         """Number of global batches of an epoch."""
@@ -156,9 +159,7 @@ class Loader:
 
     def _batch(self, columns: Columns, num_rows: int, share: int, weight: float) -> Batch:
         """A share of ``num_rows`` examples, padded where a global batch does not divide evenly."""
-        unknown = (columns.ids[:, :num_rows] == self._unknown_ids).sum(axis=1)
-        for name, num in zip(self.num_unknown, unknown, strict=True):
-            self.num_unknown[name] += int(num)
+        self._count(columns, num_rows)
         weights = np.full(share, weight, dtype=np.float32)
         if num_rows < share:
             columns = columns.take(np.minimum(np.arange(share), len(columns) - 1))
@@ -173,6 +174,18 @@ class Loader:
             else torch.from_numpy(self._lookup_weights(columns)),
         )
         return batch.pin_memory() if self._pin_memory else batch
+
+    def _count(self, columns: Columns, num_rows: int) -> None:
+        """Count the ids of the first rows, and the unknown ones among them."""
+        unknown = (columns.ids[:, :num_rows] == self._unknown_ids).sum(axis=1)
+        for name, num in zip(self._features.single_fields, unknown, strict=True):
+            self.num_lookups[name] += num_rows
+            self.num_unknown[name] += int(num)
+        lists = zip(self._features.list_fields, columns.lists, self._unknown_in_lists, strict=True)
+        for name, column, unknown_id in lists:
+            values = column.values[: int(column.lengths[:num_rows].sum())]
+            self.num_lookups[name] += len(values)
+            self.num_unknown[name] += int((values == unknown_id).sum())
 
 
 def _fields_of(plan: Layout, info: DatasetInfo, folder: Path) -> dict[str, FieldInfo]:

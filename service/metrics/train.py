@@ -1,14 +1,24 @@
 """What a rank of a training tells Prometheus."""
 
+import math
 import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from shutil import disk_usage
 from types import MappingProxyType
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+)
 
 SECONDS_BUCKETS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
@@ -35,11 +45,16 @@ class TrainMetrics:
 
     Args:
         registry: Where the metrics are declared; never the global one.
+        folder: Run folder, whose disk is watched; None for no run.
         clock: Seconds since the epoch.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, *, clock: Callable[[], float] = time.time
+        self,
+        registry: CollectorRegistry,
+        *,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
@@ -49,6 +64,9 @@ class TrainMetrics:
 
         self.examples = counter("mixdim_train_examples_total", "Examples this rank trained on.")
         self.steps = counter("mixdim_train_steps_total", "Optimizer steps done.")
+        self.planned_steps = gauge(
+            "mixdim_train_planned_steps", "Optimizer steps of a run that does not stop early."
+        )
         self.epoch = gauge("mixdim_train_epoch", "Epochs finished.")
         self.loss = gauge("mixdim_train_loss", "Training loss of the last logged step.")
         self.step_seconds = histogram(
@@ -57,25 +75,29 @@ class TrainMetrics:
         self.loader_wait_seconds = histogram(
             "mixdim_train_loader_wait_seconds", "Time one step waited for its batch."
         )
+        self.lookups = counter("mixdim_train_lookups_total", "Ids looked up.", ["field"])
         self.unknown_ids = counter(
             "mixdim_train_unknown_ids_total", "Looked-up ids outside the vocabulary.", ["field"]
         )
+        self._declare_tables(registry)
+        self._declare_faults(registry)
+        self._watch_machine(registry, folder)
+        self.build = Info("mixdim_build", "Versions of what is running.", registry=registry)
+        self._scores = {
+            score: gauge(f"mixdim_eval_{name}", text, ["split"])
+            for score, (name, text) in SCORES.items()
+        }
+
+    def _declare_tables(self, registry: CollectorRegistry) -> None:
+        gauge = partial(Gauge, registry=registry)
         self.table_bytes = gauge(
             "mixdim_table_bytes", "Weights and optimizer state of a table.", ["table", "rank"]
         )
         self.plan_imbalance = gauge(
             "mixdim_plan_imbalance_ratio", "Bytes of the fullest rank over the mean; 1 is even."
         )
-        self._declare_faults(registry)
         age = gauge("mixdim_checkpoint_age_seconds", "Time since the last checkpoint, or start.")
         age.set_function(self._checkpoint_age_seconds)
-        peak = gauge("mixdim_process_peak_memory_bytes", "Most memory this process ever held.")
-        peak.set_function(peak_memory_bytes)
-        self.build = Info("mixdim_build", "Versions of what is running.", registry=registry)
-        self._scores = {
-            score: gauge(f"mixdim_eval_{name}", text, ["split"])
-            for score, (name, text) in SCORES.items()
-        }
 
     def _declare_faults(self, registry: CollectorRegistry) -> None:
         counter = partial(Counter, registry=registry)
@@ -100,6 +122,18 @@ class TrainMetrics:
             registry=registry,
         )
 
+    def _watch_machine(self, registry: CollectorRegistry, folder: Path | None) -> None:
+        gauge = partial(Gauge, registry=registry)
+        peak = gauge("mixdim_process_peak_memory_bytes", "Most memory this process ever held.")
+        peak.set_function(peak_memory_bytes)
+        free = gauge("mixdim_run_disk_free_bytes", "Room on the disk of the run folder.")
+        size = gauge("mixdim_run_disk_size_bytes", "Size of the disk of the run folder.")
+        if folder is not None:
+            free.set_function(lambda: _disk(folder)[0])
+            size.set_function(lambda: _disk(folder)[1])
+        # Memory, processor time and open files, as the client library reads them from Linux.
+        ProcessCollector(namespace="mixdim", registry=registry)
+
     def checkpoint_saved(self) -> None:
         """Start the checkpoint's age anew."""
         self._last_checkpoint = self._clock()
@@ -116,6 +150,15 @@ class TrainMetrics:
 
     def _checkpoint_age_seconds(self) -> float:
         return self._clock() - self._last_checkpoint
+
+
+def _disk(folder: Path) -> tuple[float, float]:
+    """Free bytes and size of a folder's disk; no numbers where the folder is gone."""
+    try:
+        usage = disk_usage(folder)
+    except OSError:
+        return math.nan, math.nan
+    return usage.free, usage.total
 
 
 def peak_memory_bytes() -> float:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -74,13 +75,21 @@ class Predicted:
     """``(n,)``."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hooks:
+    """Whom an evaluation tells of its progress."""
+
+    on_batch: Callable[[int], None] | None = None
+    """Called before every batch with its number; may raise, on all ranks alike."""
+    on_predicted: Callable[[Predicted], None] | None = None
+    """Called on the first rank with the predictions of all ranks."""
+
+
+NO_HOOKS: Final = Hooks()
+
+
 def evaluate(
-    model: nn.Module,
-    loader: Loader,
-    ranks: Ranks,
-    task: Task,
-    *,
-    on_batch: Callable[[int], None] | None = None,
+    model: nn.Module, loader: Loader, ranks: Ranks, task: Task, hooks: Hooks = NO_HOOKS
 ) -> Scores:
     """Predict every row of the loader's split and score the predictions of all ranks.
 
@@ -89,13 +98,20 @@ def evaluate(
         loader: The split to read, not shuffled.
         ranks: The ranks that hold the model.
         task: What labels are.
-        on_batch: Called before every batch with its number; may raise, on all ranks alike.
+        hooks: Who is told of its progress.
 
     Raises:
         FloatingPointError: If a prediction is not a number.
     """
-    predicted = predict(model, loader, ranks, on_batch=on_batch)
-    return ranks.from_first(lambda: score(predicted.predictions, predicted.labels, task))
+    predicted = predict(model, loader, ranks, on_batch=hooks.on_batch)
+
+    def judge() -> Scores:
+        scores = score(predicted.predictions, predicted.labels, task)
+        if hooks.on_predicted is not None:
+            hooks.on_predicted(predicted)
+        return scores
+
+    return ranks.from_first(judge)
 
 
 @torch.no_grad()

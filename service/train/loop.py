@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from signal import Signals
 
 from torch import Tensor
@@ -19,8 +20,9 @@ from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
 from service.train.arithmetic import set_arithmetic
 from service.train.engine import build_engine
-from service.train.evaluation import Scores, evaluate
+from service.train.evaluation import Hooks, Scores, evaluate
 from service.train.finite import NotANumber, check_finite
+from service.train.health import Health
 from service.train.position import check_order, is_done, is_due, is_validation_owed, order_of
 from service.train.rates import Rates
 from service.train.record import record_run
@@ -83,7 +85,8 @@ class _Training:
         self.warnings: list[str] = []
         self.progress = self._resume()
         self._saved_step = self.progress.step
-        self.data = RunData(config, self.info, config.embeddings.layout(self.plan), ranks)
+        layout = config.embeddings.layout(self.plan)
+        self.data = RunData(config, self.info, layout, ranks)
         self.turns = Turns(config, self.data, self.model, self.optimizer, ranks.device)
         steps = config.epochs * len(self.data.train)
         self.reporter.total_steps = total_steps = min(steps, config.max_steps or steps)
@@ -93,6 +96,7 @@ class _Training:
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
         ranks.from_first(lambda: self.folder.make_ready(config, **last))
         record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
+        self.health = Health(config, self.info, layout, engine, self.reporter.embeddings)
 
     def run(self) -> TrainResult:
         """Train until the epochs are done, nothing improves, or somebody says stop."""
@@ -227,8 +231,11 @@ class _Training:
 
     def _evaluate(self, split: Split) -> Scores:
         self.pipeline.detach()  # else the model only answers to the pipeline
-        loader = self.data.loader(split)
-        return evaluate(self.model, loader, self.ranks, self.info.task, on_batch=self._on_batch)
+        loader, seen = self.data.loader(split), partial(self.health.judge, split)
+        hooks = Hooks(on_batch=self._on_batch, on_predicted=seen)
+        scores = evaluate(self.model, loader, self.ranks, self.info.task, hooks)
+        self.health.count_unknown(split, loader)
+        return scores
 
     def _on_batch(self, number: int) -> None:
         """A batch of an evaluation is progress, and a place to stop."""
@@ -245,6 +252,7 @@ class _Training:
         check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
 
     def _write(self) -> None:
+        self.health.look()
         self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         # One that fails is reported and the next one tried; the end asks how the last one went.
         self.checkpoints.begin(

@@ -22,7 +22,12 @@ from service.data.dataset import Split
 from service.data.loader import Loader
 from service.distributed import Ranks
 from service.job import num_restarts
-from service.metrics import TrainMetrics, peak_memory_bytes, start_exporter
+from service.metrics import (
+    EmbeddingMetrics,
+    TrainMetrics,
+    peak_memory_bytes,
+    start_exporter,
+)
 from service.run_folder import RunFolder, package_versions
 from service.train.evaluation import Scores
 from service.train.finite import NotANumber
@@ -47,10 +52,12 @@ class Reporter:
         self.total_steps = 0
         """Steps of a run that does not stop early, for the time left."""
         self._registry = CollectorRegistry()
-        self.metrics = TrainMetrics(self._registry)
+        self.metrics = TrainMetrics(self._registry, folder=folder.path)
+        self.metrics.planned_steps.set_function(lambda: self.total_steps)
+        self.embeddings = EmbeddingMetrics(self._registry)
         self.metrics.build.info({"version": __version__, **_underscored(package_versions())})
         self.metrics.restarts.inc(num_restarts())
-        self._unknown: dict[str, int] = {}
+        self._counted: dict[str, tuple[int, int]] = {}
         self._has_lost_metrics = False
         self._train_seconds = 0.0
         self._train_examples = 0
@@ -116,8 +123,10 @@ class Reporter:
         self.metrics.examples.inc(global_size / self._ranks.world_size)
         self.metrics.step_seconds.observe(seconds)
         self._end_profiled_step()
-        if progress.step % self._config.log_every == 0:
-            self._count_unknown(loader)
+        is_time_to_log = progress.step % self._config.log_every == 0
+        if is_time_to_log or not self._counted:
+            self._count_ids(loader)
+        if is_time_to_log:
             self.flush(progress)
 
     def flush(self, progress: Progress) -> None:
@@ -231,10 +240,13 @@ class Reporter:
             _clock(steps_left * window.seconds / window.steps),
         )
 
-    def _count_unknown(self, loader: Loader) -> None:
-        for field, total in loader.num_unknown.items():
-            self.metrics.unknown_ids.labels(field=field).inc(total - self._unknown.get(field, 0))
-            self._unknown[field] = total
+    def _count_ids(self, loader: Loader) -> None:
+        for field, lookups in loader.num_lookups.items():
+            unknown = loader.num_unknown[field]
+            old_lookups, old_unknown = self._counted.get(field, (0, 0))
+            self.metrics.lookups.labels(field=field).inc(lookups - old_lookups)
+            self.metrics.unknown_ids.labels(field=field).inc(unknown - old_unknown)
+            self._counted[field] = lookups, unknown
 
 
 class _Window:

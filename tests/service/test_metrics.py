@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +12,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from service.metrics import (
     SCORES,
+    EmbeddingMetrics,
     ServiceMetrics,
     TrainMetrics,
     peak_memory_bytes,
     start_exporter,
 )
+from tests.free_ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 STATUS = Path("/proc/self/status")
 GOLDEN = ROOT / "tests" / "golden" / "metrics.txt"
 UNITS = (
     *("total", "seconds", "bytes", "ratio", "info"),
-    *("loss", "error", "epoch", "rows", "jobs", "ranks"),  # plain numbers, named by what they count
+    # Plain numbers, named by what they count.
+    *("loss", "error", "epoch", "rows", "steps", "norm", "rank", "jobs", "ranks", "fds"),
 )
 
 
@@ -37,6 +39,7 @@ def registry() -> CollectorRegistry:
 def everything(registry: CollectorRegistry) -> CollectorRegistry:
     """Every metric of the product in one registry, which says that no two have one name."""
     TrainMetrics(registry)
+    EmbeddingMetrics(registry)
     ServiceMetrics(registry, states=["queued"], verbs=["train"])
     return registry
 
@@ -44,15 +47,7 @@ def everything(registry: CollectorRegistry) -> CollectorRegistry:
 @pytest.fixture
 def free_port() -> int:
     """A port that is free, and so is the next one."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
+    return free_ports(2)
 
 
 def families(registry: CollectorRegistry) -> Iterator[str]:

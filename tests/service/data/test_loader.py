@@ -164,9 +164,13 @@ def test_it_counts_ids_out_of_vocabulary(dataset):
     list(loader.batches())
     unknown = {field.stats.name: field.unknown_id for field in info.fields}
     rows = plain_rows(folder, "train")
-    assert loader.num_unknown == {
-        name: sum(row[name] == unknown[name] for row in rows) for name in ("C1", "C3")
+    ids = {
+        name: [i for row in rows for i in (row[name] if name == "C2" else [row[name]])]
+        for name in ("C1", "C2", "C3")
     }
+    assert loader.num_unknown == {name: ids[name].count(unknown[name]) for name in ids}
+    assert loader.num_lookups == {name: len(of_field) for name, of_field in ids.items()}
+    assert 0 < loader.num_unknown["C2"] < loader.num_lookups["C2"]
 
 
 def test_a_plan_for_other_fields_is_refused(dataset):
