@@ -29,7 +29,7 @@ import numpy.typing as npt
 import torch
 
 from models.layout import Layout
-from service.data.batch import Batch, Columns, FeatureBuilder
+from service.data.batch import Batch, Columns, FeatureBuilder, Ids
 from service.data.dataset import DatasetInfo, FieldInfo, Split
 from service.data.lookup_weights import LookupWeights
 from service.data.row_groups import SplitReader
@@ -106,9 +106,7 @@ class Loader:
         self._lookup_weights = (
             LookupWeights(stats, self._features.list_fields, power=l2_power) if l2_power else None
         )
-        unknown = [known[name].unknown_id for name in self._features.single_fields]
-        self._unknown_ids = np.array(unknown, dtype=np.int32)[:, None]
-        self._unknown_in_lists = [known[n].unknown_id for n in self._features.list_fields]
+        self._unknown_ids = {name: known[name].unknown_id for name in plan.fields}
         self.num_lookups = dict.fromkeys(plan.fields, 0)
         self.num_unknown = dict.fromkeys(plan.fields, 0)
 
@@ -177,15 +175,14 @@ class Loader:
 
     def _count(self, columns: Columns, num_rows: int) -> None:
         """Count the ids of the first rows, and the unknown ones among them."""
-        unknown = (columns.ids[:, :num_rows] == self._unknown_ids).sum(axis=1)
-        for name, num in zip(self._features.single_fields, unknown, strict=True):
-            self.num_lookups[name] += num_rows
-            self.num_unknown[name] += int(num)
-        lists = zip(self._features.list_fields, columns.lists, self._unknown_in_lists, strict=True)
-        for name, column, unknown_id in lists:
-            values = column.values[: int(column.lengths[:num_rows].sum())]
-            self.num_lookups[name] += len(values)
-            self.num_unknown[name] += int((values == unknown_id).sum())
+        for name, ids in zip(self._features.single_fields, columns.ids, strict=True):
+            self._count_ids(name, ids[:num_rows])
+        for name, column in zip(self._features.list_fields, columns.lists, strict=True):
+            self._count_ids(name, column.values[: int(column.lengths[:num_rows].sum())])
+
+    def _count_ids(self, field: str, ids: Ids) -> None:
+        self.num_lookups[field] += len(ids)
+        self.num_unknown[field] += int(np.count_nonzero(ids == self._unknown_ids[field]))
 
 
 def _fields_of(plan: Layout, info: DatasetInfo, folder: Path) -> dict[str, FieldInfo]:
