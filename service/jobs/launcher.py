@@ -78,6 +78,9 @@ class Launcher(Protocol):
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
         """Lines of a job's output so far; with `follow`, also those to come, until it ends.
 
+        A line that is still being written is not among them. Bytes that are no UTF-8 come as
+        Python's ``surrogateescape`` has them.
+
         Args:
             handle: Of the job.
             follow: Wait for more.
@@ -96,4 +99,4 @@ def lines_after(lines: Iterable[str], offset: int) -> Iterator[str]:
     for line in lines:
         if position >= offset:
             yield line
-        position += len(line.encode(errors="replace")) + 1
+        position += len(line.encode(errors="surrogateescape")) + 1

@@ -107,21 +107,17 @@ class LocalLauncher:
         )
 
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
-        """Lines of a job's output."""
+        """Lines of a job's output; one that is still being written is not among them."""
         path = self._folder_of(handle) / keeper.LOG_FILE
-        rest = b""
         while True:
-            has_ended = not follow or self.status(handle).state.is_final
-            text = rest + _read_from(path, offset + len(rest))
-            *lines, rest = text.split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace")
-            offset += len(text) - len(rest)
-            if has_ended:
-                break
+            is_final = self.status(handle).state.is_final
+            *lines, rest = _read_from(path, offset).split(b"\n")
+            for line in [*lines, rest] if rest and is_final else lines:
+                yield line.decode(errors="surrogateescape")
+            if is_final or not follow:
+                return
+            offset += sum(len(line) + 1 for line in lines)
             time.sleep(FOLLOW_SECONDS)
-        if rest:
-            yield rest.decode(errors="replace")
 
     def cancel(self, handle: str) -> None:
         """Have the keeper end a job; one that has not begun never will."""

@@ -1,0 +1,106 @@
+"""What the service answers when it cannot do what was asked: one form for all errors."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    413: "too_large",
+    422: "invalid",
+    429: "too_many",
+    503: "unavailable",
+}
+MAX_MESSAGE = 1000
+"""Characters of an error: what is refused may be long."""
+MAX_PLACE = 200
+
+
+class Fault(BaseModel):
+    """What is wrong, for programs and for people."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """Body of every answer that is an error."""
+
+    error: Fault
+
+
+class ApiError(Exception):
+    """An answer other than the one that was asked for.
+
+    Args:
+        status: Of HTTP.
+        message: What has which value, and what was expected.
+        hint: What to do.
+        headers: Of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        hint: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.hint, self.headers = status, message, hint, headers
+
+
+def answer(
+    status: int, message: str, hint: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """An error as a response."""
+    clean = message.encode(errors="replace").decode()  # half a surrogate is no text
+    fault = Fault(code=CODES.get(status, "error"), message=clean[:MAX_MESSAGE], hint=hint)
+    return JSONResponse(
+        ErrorBody(error=fault).model_dump(exclude_none=True), status_code=status, headers=headers
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the service in the one form."""
+
+    @app.exception_handler(ApiError)
+    async def _ours(_request: Request, error: ApiError) -> JSONResponse:
+        return answer(error.status, error.message, error.hint, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(422, described(error.errors()[0]))
+
+    @app.exception_handler(HTTPException)
+    async def _http(_request: Request, error: HTTPException) -> JSONResponse:
+        return answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+    @app.exception_handler(OperationalError)
+    async def _database(_request: Request, error: OperationalError) -> JSONResponse:
+        logger.error("the database does not answer: %s", error.orig)
+        return answer(503, "the records cannot be reached", "try again", {"Retry-After": "2"})
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(_request: Request, _error: Exception) -> JSONResponse:
+        return answer(500, "the service has failed; its log says why")
+
+
+def described(fault: Any) -> str:
+    """What pydantic says of a request, with the place and no more of the value than is needed."""
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where[:MAX_PLACE]}: {str(fault['msg']).removeprefix('Value error, ')}"

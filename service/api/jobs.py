@@ -1,0 +1,291 @@
+"""The records of jobs: made once per idempotency key, moved only along the state machine."""
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, func, insert, select, text, update
+from sqlalchemy.engine import Connection
+
+from service.api.database import events, jobs, writing
+from service.api.errors import ApiError
+from service.api.states import FINAL, LIVE, Event, State, after
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewJob:
+    """A job that was asked for and found in order."""
+
+    owner: str
+    name: str
+    verb: str
+    arguments: Sequence[str]
+    request: Mapping[str, Any]
+    request_sha256: str
+    idempotency_key: str | None = None
+    priority: int = 0
+    scheduler: str = "local"
+    num_gpus: int = 0
+    num_ports: int = 0
+    """Ports that its ranks serve metrics on, on each machine."""
+    folder: str | None = None
+    """What it writes, as KIND/NAME."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """A job as it is written down."""
+
+    id: str
+    owner: str
+    request_sha256: str
+    request: Mapping[str, Any]
+    name: str
+    verb: str
+    arguments: tuple[str, ...]
+    state: State
+    priority: int
+    scheduler: str
+    num_gpus: int
+    num_ports: int
+    folder: str | None
+    metrics_port: int | None
+    attempt: int
+    handle: str | None
+    hosts: tuple[str, ...]
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    message: str
+    idempotency_key: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What its launcher knows this attempt by."""
+        return self.id if self.attempt == 1 else f"{self.id}-{self.attempt}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """Which jobs to list."""
+
+    states: Sequence[State] = ()
+    verb: str | None = None
+    owner: str | None = None
+    name: str | None = None
+    folders: Sequence[str] = field(default_factory=tuple)
+    before: str | None = None
+    """Only jobs that are older than this one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Happening:
+    """Something that happened to a job."""
+
+    at: float
+    event: str
+    state: State
+    attempt: int
+    message: str
+
+
+class Jobs:
+    """The jobs of the service.
+
+    Args:
+        engine: Of the records.
+        waiting_per_user: Jobs of a user that may wait.
+    """
+
+    def __init__(self, engine: Engine, waiting_per_user: int) -> None:
+        self._engine = engine
+        self._waiting_per_user = waiting_per_user
+
+    def create(self, new: NewJob) -> tuple[Record, bool]:
+        """Write a job down, once per key of its owner; whether it is new.
+
+        Raises:
+            ApiError: If the key stands for another request, too many jobs wait, or another job
+                writes the same folder.
+        """
+        with writing(self._engine) as connection:
+            _one_at_a_time(connection)
+            key, sha256 = new.idempotency_key, new.request_sha256
+            if found := _submitted(connection, new.owner, key, sha256):
+                return found, False
+            self._check_waiting(connection, new.owner)
+            _check_folder(connection, new.folder)
+            values = {name: getattr(new, name) for name in NewJob.__slots__}
+            job = {
+                **values,
+                "arguments": list(new.arguments),
+                "id": _new_id(),
+                "state": State.QUEUED,
+                "attempt": 1,
+                "hosts": [],
+                "created_at": time.time(),
+                "message": "",
+            }
+            connection.execute(insert(jobs).values(**job))
+            _note(connection, job["id"], "submit", State.QUEUED, 1, "")
+            return _get(connection, job["id"]), True
+
+    def submitted(self, owner: str, key: str | None, sha256: str) -> Record | None:
+        """The job that an owner has submitted with a key.
+
+        Raises:
+            ApiError: If the key stands for another request.
+        """
+        with self._engine.connect() as connection:
+            return _submitted(connection, owner, key, sha256)
+
+    def get(self, job: str) -> Record:
+        """A job.
+
+        Raises:
+            ApiError: If there is none.
+        """
+        with self._engine.connect() as connection:
+            return _get(connection, job)
+
+    def page(self, wanted: Filter, limit: int) -> list[Record]:
+        """Jobs, newest first."""
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        for name in ("verb", "owner", "name"):
+            if (value := getattr(wanted, name)) is not None:
+                query = query.where(jobs.c[name] == value)
+        if wanted.states:
+            query = query.where(jobs.c.state.in_(wanted.states))
+        if wanted.folders:
+            query = query.where(jobs.c.folder.in_(wanted.folders))
+        if wanted.before is not None:
+            query = query.where(jobs.c.id < wanted.before)
+        with self._engine.connect() as connection:
+            return [_record(row) for row in connection.execute(query).mappings()]
+
+    def unfinished(self) -> list[Record]:
+        """Every job that waits or lives: by priority, then by age."""
+        query = (
+            select(jobs)
+            .where(jobs.c.state.in_((State.QUEUED, *LIVE)))
+            .order_by(jobs.c.priority.desc(), jobs.c.id)
+        )
+        with self._engine.connect() as connection:
+            return [_record(row) for row in connection.execute(query).mappings()]
+
+    def move(self, job: str, event: Event, message: str = "", **facts: Any) -> Record:
+        """Have something happen to a job.
+
+        Raises:
+            ApiError: If there is no such job.
+            IllegalMove: If it cannot happen to it in its state.
+        """
+        with writing(self._engine) as connection:
+            _one_at_a_time(connection)
+            before = _get(connection, job)
+            state = after(before.state, event)
+            if event is Event.RETRY:
+                _check_folder(connection, before.folder)
+            now = time.time()
+            attempt = before.attempt + (event is Event.RETRY)
+            values: dict[str, Any] = {"state": state, "message": message, "attempt": attempt}
+            if state is State.STARTING:
+                values["started_at"] = now
+            if state in FINAL:
+                values |= {"ended_at": now, "metrics_port": None, "hosts": []}
+            if event is Event.RETRY:
+                values |= dict.fromkeys(("handle", "started_at", "ended_at", "exit_code"))
+            connection.execute(update(jobs).where(jobs.c.id == job).values(**values | facts))
+            _note(connection, job, event, state, attempt, message)
+            return _get(connection, job)
+
+    def note_facts(self, job: str, **facts: Any) -> None:
+        """Write down what was learned of a job, whose state stays."""
+        with writing(self._engine) as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job).values(**facts))
+
+    def count(self) -> dict[str, int]:
+        """Jobs by state."""
+        query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        with self._engine.connect() as connection:
+            found = {row[0]: row[1] for row in connection.execute(query)}
+        return {state.value: found.get(state, 0) for state in State}
+
+    def events(self, job: str) -> list[Happening]:
+        """All that happened to a job, in order."""
+        query = select(events).where(events.c.job == job).order_by(events.c.id)
+        with self._engine.connect() as connection:
+            _get(connection, job)
+            rows = connection.execute(query).mappings().all()
+        names = Happening.__slots__
+        return [Happening(**{name: row[name] for name in names}) for row in rows]
+
+    def _check_waiting(self, connection: Connection, owner: str) -> None:
+        is_waiting = (jobs.c.owner == owner) & (jobs.c.state == State.QUEUED)
+        waiting = len(connection.execute(select(jobs.c.id).where(is_waiting)).all())
+        if waiting >= self._waiting_per_user:
+            raise ApiError(
+                429,
+                f"{waiting} jobs of {owner} wait already, expected at most that many",
+                "cancel some, or wait",
+                {"Retry-After": "60"},
+            )
+
+
+def _submitted(connection: Connection, owner: str, key: str | None, sha256: str) -> Record | None:
+    if key is None:
+        return None
+    is_same = (jobs.c.owner == owner) & (jobs.c.idempotency_key == key)
+    row = connection.execute(select(jobs).where(is_same)).mappings().one_or_none()
+    if row is not None and row["request_sha256"] != sha256:
+        raise ApiError(
+            409,
+            f"this Idempotency-Key stands for job {row['id']}, which was asked something else",
+            "send another key with another request",
+        )
+    return _record(row) if row is not None else None
+
+
+def _one_at_a_time(connection: Connection) -> None:
+    """Have others who change jobs wait; SQLite does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(7233141)"))
+
+
+def _check_folder(connection: Connection, folder: str | None) -> None:
+    if folder is None:
+        return
+    is_written = (jobs.c.folder == folder) & jobs.c.state.not_in(FINAL)
+    if other := connection.execute(select(jobs.c.id).where(is_written)).first():
+        raise ApiError(
+            409, f"job {other.id} is writing {folder}", "name another output, or wait for it"
+        )
+
+
+def _new_id() -> str:
+    """Ids sort by age: milliseconds, then chance."""
+    return f"j{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+
+
+def _get(connection: Connection, job: str) -> Record:
+    row = connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one_or_none()
+    if row is None:
+        raise ApiError(404, f"there is no job {job}", "GET /api/v1/jobs")
+    return _record(row)
+
+
+def _record(row: RowMapping) -> Record:
+    values = {name: row[name] for name in Record.__slots__}
+    values["arguments"] = tuple(values["arguments"])
+    values["hosts"] = tuple(values["hosts"])
+    return Record(**values | {"state": State(values["state"])})
+
+
+def _note(
+    connection: Connection, job: str, event: str, state: State, attempt: int, message: str
+) -> None:
+    line = {"job": job, "at": time.time(), "event": event, "state": state}
+    connection.execute(insert(events).values(**line, attempt=attempt, message=message))

@@ -1,0 +1,76 @@
+"""The parts of a running service, and who may ask it for what."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import Engine
+
+from service.api.accounts import Account, Accounts, Role
+from service.api.audit import Audit
+from service.api.config import ServiceConfig
+from service.api.errors import ApiError
+from service.api.home import Home
+from service.api.jobs import Jobs
+from service.api.scheduler import Scheduler
+from service.api.telemetry import ServiceMetrics
+from service.jobs.launcher import Launcher
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """Everything that answers need."""
+
+    config: ServiceConfig
+    engine: Engine
+    home: Home
+    jobs: Jobs
+    accounts: Accounts
+    audit: Audit
+    launchers: Mapping[str, Launcher]
+    scheduler: Scheduler
+    metrics: ServiceMetrics
+
+
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(_service)]
+_bearer = HTTPBearer(auto_error=False, description="A token of `mixdim token create`.")
+Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def _needs(role: Role) -> Callable[..., Account]:
+    def account(service: Served, shown: Shown) -> Account:
+        found = service.accounts.find(shown.credentials) if shown is not None else None
+        if found is None:
+            raise ApiError(
+                401,
+                "this needs a token that is known, not expired and not revoked",
+                "send Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+        if not found.role.may(role):
+            raise ApiError(403, f"this needs the role {role.value}, yours is {found.role.value}")
+        return found
+
+    return account
+
+
+Viewer = Annotated[Account, Depends(_needs(Role.VIEWER))]
+Submitter = Annotated[Account, Depends(_needs(Role.SUBMITTER))]
+Admin = Annotated[Account, Depends(_needs(Role.ADMIN))]
+
+
+def check_owner(account: Account, owner: str) -> None:
+    """Refuse whoever is neither the owner of something nor an admin.
+
+    Raises:
+        ApiError: If it is somebody else's.
+    """
+    if account.name != owner and not account.role.may(Role.ADMIN):
+        raise ApiError(403, f"this is {owner}'s, and you are {account.name}")
