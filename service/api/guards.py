@@ -71,7 +71,7 @@ class Rate:
 
 
 class Guards:
-    """Refuses requests that are too many or say that they are too large, measures the others, and makes answers safe.
+    """Refuses requests that are too many or too large; measures answers and makes them safe.
 
     Args:
         app: What comes behind.

@@ -120,7 +120,7 @@ def test_what_a_job_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     jobs.submit("one", JOB)
     pid = pid_in(tmp_path / "child")
     assert ended(jobs, "one") is JobState.SUCCEEDED
-    assert not is_alive(pid)
+    wait_for(lambda: not is_alive(pid))
 
 
 def test_a_job_that_is_cancelled_before_it_begins_never_does(tmp_path: Path) -> None:
