@@ -11,13 +11,13 @@ import yaml
 
 from deploy.kubernetes import manifest, to_yaml
 from deploy.kubernetes.command_line import flag_value
-from deploy.resources import RESOURCES
+from deploy.resources import find_resource
 
 Objects = dict[str, dict[str, Any]]
 
 OLDEST, NEWEST = "1.31", "1.37"
 TRAIN = ("train", "dlrm", "--data", "/shared/data", "--output", "/shared/runs/a")
-alone = partial(manifest, TRAIN, name="a", resource=RESOURCES["cpu-small"])
+alone = partial(manifest, TRAIN, name="a", resource=find_resource("cpu-small"))
 together = partial(alone, nodes=3, ranks_per_node=4)
 
 
@@ -90,9 +90,9 @@ def test_rejected_input_is_not_tried_again_and_a_stop_is_no_failure() -> None:
 
 def test_what_may_be_restarted_goes_on_and_never_contradicts_the_caller() -> None:
     assert arguments(alone())[-1] == "--resume"
-    again = manifest([*TRAIN, "--overwrite"], name="a", resource=RESOURCES["cpu-small"])
+    again = manifest([*TRAIN, "--overwrite"], name="a", resource=find_resource("cpu-small"))
     assert "--resume" not in arguments(again)
-    size = manifest(["size", "/shared/data"], name="a", resource=RESOURCES["cpu-small"])
+    size = manifest(["size", "/shared/data"], name="a", resource=find_resource("cpu-small"))
     assert arguments(size) == ["size", "/shared/data"]
 
 
@@ -109,7 +109,7 @@ def test_a_pod_can_write_its_volumes_and_its_scratch_and_nothing_else() -> None:
 
 def test_ranks_with_metrics_are_scraped_on_every_port() -> None:
     watched = partial(manifest, [*TRAIN, "--metrics-port=9400"], name="a")
-    objects = watched(nodes=2, ranks_per_node=2, resource=RESOURCES["gpu-1"])
+    objects = watched(nodes=2, ranks_per_node=2, resource=find_resource("gpu-1"))
     ports = {port["name"]: port["containerPort"] for port in container(objects)["ports"]}
     assert ports == {"metrics-0": 9400, "metrics-1": 9401}
     endpoints = by_kind(objects)["PodMonitor"]["spec"]["podMetricsEndpoints"]
@@ -119,14 +119,14 @@ def test_ranks_with_metrics_are_scraped_on_every_port() -> None:
 
 
 def test_gpus_and_cores_are_those_of_the_host() -> None:
-    inside = container(manifest(TRAIN, name="a", ranks_per_node=8, resource=RESOURCES["gpu-8"]))
+    inside = container(manifest(TRAIN, name="a", ranks_per_node=8, resource=find_resource("gpu-8")))
     assert inside["resources"]["limits"]["nvidia.com/gpu"] == "8"
     assert inside["resources"]["limits"] == inside["resources"]["requests"]
     assert {"name": "OMP_NUM_THREADS", "value": "12"} in inside["env"]
 
 
 def test_kubernetes_replaces_nothing_in_an_argument() -> None:
-    objects = manifest(["size", "$(HOME)/$$x"], name="a", resource=RESOURCES["cpu-small"])
+    objects = manifest(["size", "$(HOME)/$$x"], name="a", resource=find_resource("cpu-small"))
     assert arguments(objects) == ["size", "$$(HOME)/$$$$x"]
 
 
@@ -138,9 +138,9 @@ def test_a_name_that_is_no_host_name_is_refused(name: str) -> None:
 
 def test_what_cannot_run_is_refused() -> None:
     with pytest.raises(ValueError, match="nodes=2, but size runs on one node"):
-        manifest(["size", "data"], name="a", nodes=2, resource=RESOURCES["cpu-small"])
+        manifest(["size", "data"], name="a", nodes=2, resource=find_resource("cpu-small"))
     with pytest.raises(ValueError, match=r"command=\['--data'\] has no verb"):
-        manifest(["--data"], name="a", resource=RESOURCES["cpu-small"])
+        manifest(["--data"], name="a", resource=find_resource("cpu-small"))
     with pytest.raises(ValueError, match="ranks_per_node=0, expected at least 1"):
         alone(ranks_per_node=0)
 
