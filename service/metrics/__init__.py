@@ -8,13 +8,14 @@ docs/monitoring.md says what to look at; nothing here needs torch.
 
 from service.metrics.embeddings import EmbeddingMetrics
 from service.metrics.exporter import Exporter, start_exporter
-from service.metrics.service import ServiceMetrics
+from service.metrics.service import JobCounts, ServiceMetrics
 from service.metrics.train import SCORES, TrainMetrics, peak_memory_bytes
 
 __all__ = [
     "SCORES",
     "EmbeddingMetrics",
     "Exporter",
+    "JobCounts",
     "ServiceMetrics",
     "TrainMetrics",
     "peak_memory_bytes",

@@ -64,6 +64,7 @@ class TrainMetrics:
 
         self.examples = counter("mixdim_train_examples_total", "Examples this rank trained on.")
         self.steps = counter("mixdim_train_steps_total", "Optimizer steps done.")
+        self.step = gauge("mixdim_train_step", "Step of the run, those before a resume included.")
         self.planned_steps = gauge(
             "mixdim_train_planned_steps", "Optimizer steps of a run that does not stop early."
         )

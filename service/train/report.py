@@ -120,6 +120,7 @@ class Reporter:
         progress.num_examples += global_size
         self._window.add(loss, seconds, global_size)
         self.metrics.steps.inc()
+        self.metrics.step.set(progress.step)
         self.metrics.examples.inc(global_size / self._ranks.world_size)
         self.metrics.step_seconds.observe(seconds)
         self._end_profiled_step()

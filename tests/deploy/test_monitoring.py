@@ -12,24 +12,37 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from service.metrics import TrainMetrics
+from service.metrics import EmbeddingMetrics, JobCounts, ServiceMetrics, TrainMetrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 COMPOSE = ROOT / "docker" / "compose.yaml"
-METRIC = re.compile(r"\bmixdim_\w+")
+RUNBOOK = ROOT / "docs" / "runbook.md"
+METRIC = re.compile(r"\bmixdim_\w+|\bmixdim:[\w:]+")
 
 
 @pytest.fixture(scope="module")
 def declared() -> set[str]:
-    """Names that a query may use: of the samples, not of the families."""
+    """Names that a query may use: of the samples, not of the families, and those of rules."""
     registry = CollectorRegistry()
     metrics = TrainMetrics(registry)
     metrics.table_bytes.labels("C1", "0")
+    metrics.lookups.labels("C1")
     metrics.unknown_ids.labels("C1")
     metrics.set_scores("test", {"auc": 1, "log_loss": 0, "ne": 0, "calibration": 1, "rmse": 0})
-    return {sample.name for family in registry.collect() for sample in family.samples}
+    embeddings = EmbeddingMetrics(registry)
+    embeddings.rows.labels("C1")
+    figures = ("touched", "moved", "norm", "rank", "saturation")
+    embeddings.set_table("C1", dict.fromkeys(figures, 1.0))
+    embeddings.set_slice("test", "C1", "head", 0.5, 10)
+    embeddings.set_unknown("test", "C1", 0.5)
+    service = ServiceMetrics(registry)
+    service.requests.labels("GET", "/", "200")
+    service.request_seconds.labels("/")
+    registry.register(JobCounts(lambda: {"queued": 0}))
+    names = {sample.name for family in registry.collect() for sample in family.samples}
+    return names | {rule["record"] for rule in rules() if "record" in rule}
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +62,21 @@ def queries(dashboard: Any) -> Iterator[str]:
         yield variable["query"]["query"]
 
 
-def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+def rules() -> list[dict[str, Any]]:
+    files = [
+        yaml.safe_load((PROMETHEUS / name).read_text()) for name in ("rules.yml", "alerts.yml")
+    ]
+    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def sections() -> dict[str, str]:
+    """Sections of the runbook by their heading."""
+    _, *parts = re.split(r"^## (.*)$", RUNBOOK.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_the_dashboard_asks_only_for_declared_metrics(dashboard: Any, declared: set[str]) -> None:
@@ -60,14 +85,36 @@ def test_the_dashboard_asks_only_for_declared_metrics(dashboard: Any, declared: 
     assert asked - declared == set()
 
 
-def test_alerts_ask_only_for_declared_metrics(declared: set[str]) -> None:
-    asked = {name for rule in alerts() for name in METRIC.findall(rule["expr"])}
-    assert len(asked) > 5
+def test_rules_ask_only_for_declared_metrics(declared: set[str]) -> None:
+    asked = {name for rule in rules() for name in METRIC.findall(rule["expr"])}
+    assert len(asked) > 30
     assert asked - declared == set()
 
 
-def test_every_alert_says_what_to_do() -> None:
-    assert all({"summary", "action"} <= rule["annotations"].keys() for rule in alerts())
+def test_every_alert_says_what_to_do_and_where_to_read_on() -> None:
+    for name, rule in alerts().items():
+        assert {"summary", "action"} <= rule["annotations"].keys()
+        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_the_runbook_has_one_section_an_alert() -> None:
+    assert list(sections()) == list(alerts())
+    parts = ("**Means**", "**First look**", "**Commands**", "**Ends**")
+    for name, text in sections().items():
+        assert [text.count(f"- {part} ") for part in parts] == [1, 1, 1, 1], name
+
+
+def test_the_runbook_points_only_to_its_own_sections() -> None:
+    targets = set(re.findall(r"\]\(#(\w+)\)", RUNBOOK.read_text()))
+    assert targets <= {name.lower() for name in sections()}
+
+
+def test_the_page_on_monitoring_lists_every_alert() -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    assert re.findall(r"^\| \[`(\w+)`\]\(runbook\.md#\w+\) \|", page, re.MULTILINE) == list(
+        alerts()
+    )
 
 
 def test_every_panel_has_a_description_and_a_place_of_its_own(dashboard: Any) -> None:
@@ -102,9 +149,11 @@ def test_prometheus_scrapes_every_rank_that_compose_starts(compose: Any) -> None
     train = compose["services"]["train"]["command"]
     options = dict(option[2:].split("=") for option in train if "=" in option)
     first, ranks = int(options["metrics-port"]), int(options["nproc"])
-    (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    (static,) = job["static_configs"]
-    assert static["targets"] == [f"train:{first + rank}" for rank in range(ranks)]
+    job, _ = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    targets = [(static["targets"], static["labels"]) for static in job["static_configs"]]
+    assert targets == [
+        ([f"train:{first + rank}"], {"run": "last", "rank": str(rank)}) for rank in range(ranks)
+    ]
     assert options["metrics-host"] == "0.0.0.0"
 
 
@@ -134,13 +183,16 @@ def test_the_image_has_no_entry_point_and_no_root() -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
-    for file in (PROMETHEUS / "alerts.yml", Path(__file__).with_name("alerts_test.yml")):
+def test_rules_and_alerts_do_what_they_should(tmp_path: Path) -> None:
+    tests = Path(__file__).with_name("rules_test.yml")
+    for file in (PROMETHEUS / "rules.yml", PROMETHEUS / "alerts.yml", tests):
         shutil.copy(file, tmp_path)
     done = subprocess.run(
-        ["promtool", "test", "rules", "alerts_test.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+        ["promtool", "test", "rules", tests.name], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_seen_firing() -> None:
+    tested = Path(__file__).with_name("rules_test.yml").read_text()
+    assert set(re.findall(r'alertname="(\w+)"', tested)) == set(alerts())

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from service.metrics import (
     SCORES,
     EmbeddingMetrics,
+    JobCounts,
     ServiceMetrics,
     TrainMetrics,
     peak_memory_bytes,
@@ -26,7 +27,20 @@ GOLDEN = ROOT / "tests" / "golden" / "metrics.txt"
 UNITS = (
     *("total", "seconds", "bytes", "ratio", "info"),
     # Plain numbers, named by what they count.
-    *("loss", "error", "epoch", "rows", "steps", "norm", "rank", "jobs", "ranks", "fds"),
+    *(
+        "loss",
+        "error",
+        "epoch",
+        "rows",
+        "step",
+        "steps",
+        "norm",
+        "rank",
+        "jobs",
+        "ranks",
+        "followers",
+        "fds",
+    ),
 )
 
 
@@ -40,7 +54,8 @@ def everything(registry: CollectorRegistry) -> CollectorRegistry:
     """Every metric of the product in one registry, which says that no two have one name."""
     TrainMetrics(registry)
     EmbeddingMetrics(registry)
-    ServiceMetrics(registry, states=["queued"], verbs=["train"])
+    ServiceMetrics(registry)
+    registry.register(JobCounts(lambda: {"queued": 3}, lambda: 60.0))
     return registry
 
 
@@ -100,9 +115,13 @@ def test_no_other_file_declares_a_metric() -> None:
 def test_a_service_that_has_done_nothing_yet_says_so(everything: CollectorRegistry) -> None:
     """A series that begins with its first event is never seen to rise."""
     value = everything.get_sample_value
-    assert value("mixdim_service_submissions_total", {"verb": "train"}) == 0
-    assert value("mixdim_service_ended_jobs_total", {"state": "failed"}) == 0
-    assert value("mixdim_service_jobs", {"state": "queued"}) == 0
+    assert value("mixdim_service_jobs_ended_total", {"event": "fail"}) == 0
+    assert value("mixdim_service_jobs_started_total") == 0
+
+
+def test_the_queue_is_looked_up_when_somebody_asks(everything: CollectorRegistry) -> None:
+    assert everything.get_sample_value("mixdim_service_jobs", {"state": "queued"}) == 3
+    assert everything.get_sample_value("mixdim_service_oldest_queued_seconds") == 60
 
 
 def test_two_runs_in_one_process_do_not_mix() -> None:
