@@ -23,8 +23,8 @@ from service.api.jobs import Jobs
 from service.api.routes import accounts, jobs, system, things
 from service.api.scheduler import Scheduler
 from service.api.service import Service
-from service.api.telemetry import JobCounts, ServiceMetrics
 from service.jobs.launcher import Launcher
+from service.metrics import JobCounts, ServiceMetrics
 
 API = "/api/v1"
 PAGE = Path(__file__).with_name("page")
@@ -53,7 +53,7 @@ def build(config: ServiceConfig, engine: Engine, launchers: Mapping[str, Launche
     """
     metrics = ServiceMetrics(CollectorRegistry())
     records = Jobs(engine, config.limits.waiting_per_user)
-    metrics.registry.register(JobCounts(records.count))
+    metrics.registry.register(JobCounts(records.count, records.oldest_queued_seconds))
     service = Service(
         config=config,
         engine=engine,

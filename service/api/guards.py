@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.config import Limits
 from service.api.errors import answer
-from service.api.telemetry import ServiceMetrics
+from service.metrics import ServiceMetrics
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -214,6 +214,13 @@ class Jobs:
             found = {row[0]: row[1] for row in connection.execute(query)}
         return {state.value: found.get(state, 0) for state in State}
 
+    def oldest_queued_seconds(self) -> float:
+        """How long the job that has waited longest waits for its turn; 0 where none does."""
+        since = select(func.max(events.c.at)).join(jobs).where(jobs.c.state == State.QUEUED)
+        with self._engine.connect() as connection:
+            begun = connection.execute(since.group_by(jobs.c.id)).scalars().all()
+        return max(time.time() - min(begun), 0.0) if begun else 0.0
+
     def events(self, job: str) -> list[Happening]:
         """All that happened to a job, in order."""
         query = select(events).where(events.c.job == job).order_by(events.c.id)

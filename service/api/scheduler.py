@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.api.config import ServiceConfig
 from service.api.jobs import Jobs, Record
 from service.api.states import Event, IllegalMove, State
-from service.api.telemetry import ServiceMetrics
 from service.job import JobError
 from service.jobs.launcher import Job, JobState, JobStatus, Launcher
+from service.metrics import ServiceMetrics
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from service.api.errors import ApiError
 from service.api.home import Home
 from service.api.jobs import Jobs
 from service.api.scheduler import Scheduler
-from service.api.telemetry import ServiceMetrics
 from service.jobs.launcher import Launcher
+from service.metrics import ServiceMetrics
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

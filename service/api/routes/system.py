@@ -47,7 +47,7 @@ def discovery(service: Served, _account: Viewer) -> list[dict[str, Any]]:
         for node, host in enumerate(job.hosts):
             for local in range(job.num_ports):
                 labels = {
-                    "job": job.id,
+                    "job_id": job.id,  # `job` is Prometheus' own label
                     "name": job.name,
                     "run": made if kind == "runs" else "",
                     "rank": str(node * job.num_ports + local),
@@ -55,4 +55,5 @@ def discovery(service: Served, _account: Viewer) -> list[dict[str, Any]]:
                 }
                 target = f"{host}:{job.metrics_port + local}"
                 groups.append({"targets": [target], "labels": labels})
+    service.metrics.live_ranks.set(len(groups))
     return groups
