@@ -17,7 +17,7 @@ VERBS: Final = ("prepare", "size", "search", "train", "evaluate", "export", "com
 """Verbs that are worth a machine of their own."""
 MAX_PORT: Final = 65_535
 
-_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def check(job: Job) -> None:
         raise ValueError(f"{job.verb!r} is not a verb that can be a job; verbs: {', '.join(VERBS)}")
     if not _NAME.fullmatch(job.name):
         raise ValueError(
-            f"name={job.name!r}, expected at most 63 lower-case letters, digits and dashes, a "
-            f"letter first; try mixdim-{job.verb}"
+            f"name={job.name!r}, expected at most 63 lower-case letters, digits and dashes "
+            f"in between; try mixdim-{job.verb}"
         )
     for name, least in {"nodes": 1, "ranks_per_node": 1, "max_retries": 0}.items():
         if (value := getattr(job, name)) < least:

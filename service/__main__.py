@@ -22,6 +22,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "evaluate": "run folder + dataset -> AUC, log loss, NE, calibration",
         "compare": "sizings x budgets x seeds -> quality against bytes, as table and picture",
         "demo": "the whole job on made-up or your own Criteo lines, ending in a table of plans",
+        "submit": "run a verb as a job: on this machine, Slurm, Kubernetes, Docker, AWS Batch",
+        "jobs": "submitted jobs: list, status, logs, cancel, retry",
         "serve": "trainings over HTTP: submit, watch, compare, download; with a status page",
         "token": "make, list or revoke tokens of that service",
         "bench": "measure ingest, loader and training step on this machine",

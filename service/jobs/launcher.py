@@ -67,6 +67,10 @@ class Launcher(Protocol):
         """
         ...
 
+    def describe(self, key: str, job: Job) -> str:
+        """What `submit` would hand over: a command line, a script, a request."""
+        ...
+
     def find(self, key: str) -> str | None:
         """Handle of the job that was submitted with a key; None if there is none."""
         ...

@@ -8,10 +8,10 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,10 +20,10 @@ from typing import Any, Final
 from service.job import JobError
 from service.jobs import keeper
 from service.jobs.launcher import Job, JobState, JobStatus
+from service.jobs.log_file import lines_of
 
 GRACE_SECONDS: Final = 60.0
 """What a cancelled job gets to write its checkpoint."""
-FOLLOW_SECONDS: Final = 0.2
 KEY: Final = r"[a-z0-9][a-z0-9-]{0,63}"
 NPROC_VERBS: Final = frozenset({"train", "evaluate", "search"})
 """Verbs that start ranks of their own."""
@@ -37,7 +37,7 @@ def verb_command(job: Job) -> list[str]:
     """What runs a job on this machine."""
     nproc = ["--nproc", str(job.ranks_per_node)]
     has_ranks = job.ranks_per_node > 1 and job.verb in NPROC_VERBS
-    return [sys.executable, "-P", "-m", "service", job.verb, *job.arguments, *(nproc * has_ranks)]
+    return [sys.executable, "-P", "-m", "service", *job.words, *(nproc * has_ranks)]
 
 
 class LocalLauncher:
@@ -83,6 +83,11 @@ class LocalLauncher:
             raise JobError(f"job {key}: its keeper did not start: {last}; look into {folder}")
         return key
 
+    def describe(self, key: str, job: Job) -> str:
+        """The command line of the job's process."""
+        self._folder_of(key)
+        return shlex.join(self._command(job))
+
     def find(self, key: str) -> str | None:
         """The key itself, if a job was submitted with it."""
         return key if (self._folder_of(key) / keeper.JOB_FILE).exists() else None
@@ -108,16 +113,12 @@ class LocalLauncher:
 
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
         """Lines of a job's output; one that is still being written is not among them."""
-        path = self._folder_of(handle) / keeper.LOG_FILE
-        while True:
-            is_final = self.status(handle).state.is_final
-            *lines, rest = _read_from(path, offset).split(b"\n")
-            for line in [*lines, rest] if rest and is_final else lines:
-                yield line.decode(errors="surrogateescape")
-            if is_final or not follow:
-                return
-            offset += sum(len(line) + 1 for line in lines)
-            time.sleep(FOLLOW_SECONDS)
+        return lines_of(
+            self._folder_of(handle) / keeper.LOG_FILE,
+            lambda: self.status(handle).state.is_final,
+            follow=follow,
+            offset=offset,
+        )
 
     def cancel(self, handle: str) -> None:
         """Have the keeper end a job; one that has not begun never will."""
@@ -171,11 +172,3 @@ def _tell(pid: int, started: str) -> None:
             signal.pidfd_send_signal(process, signal.SIGTERM)
     finally:
         os.close(process)
-
-
-def _read_from(path: Path, offset: int) -> bytes:
-    if not path.is_file():
-        return b""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read()

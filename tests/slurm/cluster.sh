@@ -1,0 +1,169 @@
+#!/bin/bash
+# A throw-away Slurm of some nodes on this machine, for the tests marked `slurm`. Needs root.
+#
+#   cluster.sh up [NODES]       start munge, MariaDB, slurmdbd, slurmctld and NODES slurmd (2)
+#   cluster.sh exec COMMAND...  run a command as if on the cluster's login node
+#   cluster.sh down             cancel its jobs and end what `up` has started, by process id
+#
+# Everything lives in the folder SLURM_CI_DIR and in a network, mount and host-name namespace of its
+# own, which has no network but its loopback: daemons and jobs can reach nothing else. Each node has
+# a name and an address there. Debian's packages: slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin
+# mariadb-server iproute2.
+set -euo pipefail
+dir=${SLURM_CI_DIR:?set it to a folder for the files of the cluster}
+export PATH=$PATH:/usr/sbin:/sbin
+
+is_alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
+
+wait_for() { # SECONDS COMMAND...
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { echo "cluster.sh: gave up on: $*; logs are in $dir/log" >&2; return 1; }
+    sleep 0.1
+  done
+}
+
+within() { # COMMAND... in the namespaces, in the same folder
+  nsenter --target "$(cat "$dir/pid/holder")" --mount --net --uts -- \
+    bash -c 'cd "$0" && exec "$@"' "$PWD" \
+    env "SLURM_CONF=$dir/slurm.conf" "MYSQL_UNIX_PORT=$dir/db.sock" "$@"
+}
+
+on_host() { # HOST COMMAND...
+  local host=$1
+  shift
+  within unshare --uts bash -c 'hostname "$0"; exec "$@"' "$host" "$@"
+}
+
+hold_namespaces() { # NODES
+  {
+    printf '127.0.0.1 localhost\n127.0.0.10 ctl\n'
+    for i in $(seq "$1"); do echo "127.0.0.$((10 + i)) n$i"; done
+  } >"$dir/hosts"
+  # With 127.0.0.1 alone the resolver believes that there is no network, and finds no name at all.
+  setsid unshare --mount --net --uts --propagation private bash -c "
+    hostname ctl
+    ip link set lo up
+    for i in \$(seq 10 $((10 + $1))); do ip address add 127.0.0.\$i/8 dev lo; done
+    mount --bind '$dir/hosts' /etc/hosts
+    echo \$\$ >'$dir/pid/holder'
+    exec sleep infinity" </dev/null >/dev/null 2>&1 &
+  wait_for 10 test -s "$dir/pid/holder"
+  wait_for 10 within getent hosts n1
+}
+
+write_configuration() { # NODES
+  cat >"$dir/slurmdbd.conf" <<END
+AuthType=auth/munge
+AuthInfo=socket=$dir/munge/socket
+DbdHost=ctl
+DbdAddr=127.0.0.10
+DbdPort=16819
+SlurmUser=root
+LogFile=$dir/log/slurmdbd
+PidFile=$dir/pid/slurmdbd
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=slurm_acct_db
+END
+  chmod 600 "$dir/slurmdbd.conf"
+  cat >"$dir/slurm.conf" <<END
+ClusterName=throwaway
+SlurmctldHost=ctl(127.0.0.10)
+SlurmctldPort=16817
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket=$dir/munge/socket
+CredType=cred/munge
+MpiDefault=none
+# No cgroups here.
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=1,sched_interval=1,sched_min_interval=100000
+ReturnToService=2
+SlurmctldPidFile=$dir/pid/slurmctld
+SlurmctldLogFile=$dir/log/slurmctld
+StateSaveLocation=$dir/state
+SlurmdPidFile=$dir/pid/slurmd.%n
+SlurmdLogFile=$dir/log/slurmd.%n
+SlurmdSpoolDir=$dir/spool.%n
+SlurmdParameters=config_overrides
+SlurmdTimeout=10
+KillWait=20
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.10
+AccountingStoragePort=16819
+AccountingStoragePass=$dir/munge/socket
+PartitionName=batch Nodes=ALL Default=YES MaxTime=60:00 State=UP
+END
+  for i in $(seq "$1"); do
+    echo "NodeName=n$i NodeAddr=127.0.0.$((10 + i)) Port=$((17000 + i)) CPUs=4 RealMemory=20000"
+  done >>"$dir/slurm.conf"
+}
+
+start_accounting() {
+  [ -d "$dir/db/mysql" ] || mysql_install_db --no-defaults --user=root --datadir="$dir/db" \
+    --auth-root-authentication-method=normal --skip-test-db >"$dir/log/install-db" 2>&1
+  within setsid mariadbd --no-defaults --user=root --datadir="$dir/db" --socket="$dir/db.sock" \
+    --pid-file="$dir/pid/mariadbd" --skip-networking --innodb-buffer-pool-size=64M \
+    --innodb-log-file-size=16M --innodb-lock-wait-timeout=900 </dev/null >"$dir/log/mariadbd" 2>&1 &
+  wait_for 60 mariadb-admin --no-defaults --socket="$dir/db.sock" ping
+  on_host ctl slurmdbd
+  wait_for 60 grep -q started "$dir/log/slurmdbd"
+}
+
+up() { # NODES
+  local nodes=${1:-2}
+  mkdir -p "$dir"/{munge,db,state,log,pid}
+  chmod 755 "$dir" "$dir/munge"
+  hold_namespaces "$nodes"
+  [ -s "$dir/munge/key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge/key")
+  within munged --force --origin=127.0.0.10 --key-file="$dir/munge/key" \
+    --socket="$dir/munge/socket" --pid-file="$dir/pid/munged" --log-file="$dir/munge/log" \
+    --seed-file="$dir/munge/seed"
+  write_configuration "$nodes"
+  start_accounting
+  on_host ctl slurmctld -i
+  wait_for 60 within sinfo
+  for i in $(seq "$nodes"); do on_host "n$i" slurmd -N "n$i"; done
+  wait_for 60 all_idle "$nodes"
+}
+
+all_idle() { [ "$(within sinfo -h -N -t idle -o %N | wc -l)" = "$1" ]; }
+
+is_empty() { [ -z "$(within squeue -h)" ]; }
+
+stop() { # NAME...
+  local name
+  for name in "$@"; do is_alive "$dir/pid/$name" && kill "$(cat "$dir/pid/$name")" || true; done
+  for name in "$@"; do
+    for _ in $(seq 100); do is_alive "$dir/pid/$name" || break; sleep 0.1; done
+  done
+}
+
+down() {
+  # A slurmd that stops leaves the steps of its jobs running: jobs go first.
+  if is_alive "$dir/pid/slurmctld"; then
+    within bash -c 'squeue -h -o %A | xargs -r scancel' || true
+    wait_for 30 is_empty || true
+  fi
+  stop $(cd "$dir/pid" 2>/dev/null && ls -d slurmd.* 2>/dev/null || true)
+  stop slurmctld slurmdbd
+  stop munged mariadbd
+  stop holder
+}
+
+case ${1:-} in
+  up) up "${2:-2}" ;;
+  exec) shift && within "$@" ;;
+  down) down ;;
+  *) sed -n '2,12p' "$0" >&2 && exit 2 ;;
+esac
