@@ -46,19 +46,8 @@ def script(
     """
     check(job)
     _check(options)
-    resource = find_resource(job.host)
-    asked = {
-        "job-name": job.name,
-        "nodes": job.node_range.replace(":", "-"),
-        "ntasks-per-node": "1",
-        "cpus-per-task": str(resource.cpu),
-        "mem": f"{resource.memMB}M",
-        **({"gpus-per-node": str(resource.gpu)} if resource.gpu > 0 else {}),
-        "output": log,
-        "open-mode": "append",
-        "signal": f"TERM@{GRACE_SECONDS}",
-        **options,
-    }
+    cores = find_resource(job.host).cpu
+    asked = {**_asked(job), "output": log, "open-mode": "append", **options}
     started = command(
         job, endpoint=f'"$head:{rendezvous_port}"', run_id='"$SLURM_JOB_ID"', python=python
     )
@@ -67,16 +56,29 @@ def script(
         *(f"#SBATCH --{name}={value}" for name, value in asked.items()),
         f"#SBATCH --{'' if job.max_retries else 'no-'}requeue",
         "",
-        *(f"export {name}={shlex.quote(value)}" for name, value in _environment(job, resource.cpu)),
+        *(f"export {name}={shlex.quote(value)}" for name, value in _environment(job, cores)),
         *_head(job),
         # Since 22.05 srun does not know how many cores sbatch was asked for.
-        f"srun --kill-on-bad-exit=1 --cpus-per-task={resource.cpu} \\",
+        f"srun --kill-on-bad-exit=1 --cpus-per-task={cores} \\",
         f"  {started}",
         "code=$?",
         *_again(job),
         "exit $code",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _asked(job: Job) -> dict[str, str]:
+    resource = find_resource(job.host)
+    return {
+        "job-name": job.name,
+        "nodes": job.node_range.replace(":", "-"),
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(resource.cpu),
+        "mem": f"{resource.memMB}M",
+        **({"gpus-per-node": str(resource.gpu)} if resource.gpu > 0 else {}),
+        "signal": f"TERM@{GRACE_SECONDS}",
+    }
 
 
 def _check(options: Mapping[str, str]) -> None:

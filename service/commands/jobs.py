@@ -36,7 +36,7 @@ class _Jobs:
 class ListJobs(_Jobs):
     """List jobs, newest first."""
 
-    state: JobState | None = None
+    state: Annotated[JobState | None, tyro.conf.EnumChoicesFromValues] = None
     """Only those in this state."""
 
     json: bool = False

@@ -1,4 +1,4 @@
-"""What each scheduler of TorchX would be handed, for the golden files of `test_dry_runs.py`.
+"""What each scheduler of TorchX would be handed, and what is printed instead, as golden files.
 
 python -m tests.deploy.dry_runs      writes tests/golden/dry_runs anew
 """
@@ -17,6 +17,8 @@ from torchx.runner import get_runner
 from torchx.specs import AppDef
 
 from deploy import components
+from deploy.job import Job
+from service.jobs.printed import FORMS as PRINTED
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dry_runs"
 SCHEDULERS: Mapping[str, Mapping[str, str]] = {
@@ -48,6 +50,19 @@ JOBS: Mapping[str, Callable[[], AppDef]] = {
         max_retries=2,
     ),
 }
+JOB = Job(
+    "train",
+    ("dlrm", "--data", "$HOME/my data", "--output", "/runs/a", "--metrics-port", "9400"),
+    "click-model",
+    nodes=2,
+    min_nodes=1,
+    ranks_per_node=8,
+    host="gpu-8",
+    mounts=("type=volume,src=shared,dst=/runs",),
+    environment={"NCCL_DEBUG": "INFO"},
+    max_retries=2,
+)
+"""What is printed for people who start it without us."""
 
 
 class _AnyTag(yaml.SafeLoader):
@@ -102,6 +117,8 @@ def main() -> None:
     for scheduler in SCHEDULERS:
         path = GOLDEN / f"{scheduler}.json"
         path.write_text(json.dumps(golden(scheduler), indent=2, sort_keys=True) + "\n")
+    for form, text_of in PRINTED.items():
+        (GOLDEN / f"printed.{form}").write_text(text_of(JOB, {"partition": "gpu"}))
 
 
 if __name__ == "__main__":
