@@ -26,7 +26,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo lint types contracts test test-slow format locks clean
+.PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ test: setup-dev lint types contracts ## Set up, then lint, types, contracts and 
 
 test-slow: setup-dev ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+dashboards: setup-dev ## Write the JSON files of Grafana's dashboards from deploy/grafana/*.py
+	$(BIN)/python -m deploy.grafana
 
 lint: setup-dev ## Style of the code (ruff)
 	$(BIN)/ruff check .

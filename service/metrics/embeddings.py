@@ -26,9 +26,7 @@ class EmbeddingMetrics:
                 "mixdim_table_moved_ratio",
                 "Share of a table's rows moved since the last look.",
             ),
-            "norm": table(
-                "mixdim_table_row_norm", "Mean Euclidean norm of the rows that training moved."
-            ),
+            "norm": table("mixdim_table_row_norm", "Mean Euclidean norm of the moved rows."),
             "rank": table(
                 "mixdim_table_effective_rank",
                 "Directions that the moved rows use: exp of the entropy of their singular values.",

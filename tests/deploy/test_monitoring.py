@@ -1,72 +1,28 @@
-"""Dashboard, alerts and containers: they parse, and they name only what exists."""
+"""Rules, alerts and containers: they parse, and they name only what exists."""
 
-import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
-from service.metrics import EmbeddingMetrics, JobCounts, ServiceMetrics, TrainMetrics
+from tests.deploy.monitored import METRIC, PROMETHEUS, ROOT, declared_names, rules
 
-ROOT = Path(__file__).parents[2]
-PROMETHEUS = ROOT / "deploy" / "prometheus"
-GRAFANA = ROOT / "deploy" / "grafana"
 COMPOSE = ROOT / "docker" / "compose.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
-METRIC = re.compile(r"\bmixdim_\w+|\bmixdim:[\w:]+")
 
 
 @pytest.fixture(scope="module")
 def declared() -> set[str]:
-    """Names that a query may use: of the samples, not of the families, and those of rules."""
-    registry = CollectorRegistry()
-    metrics = TrainMetrics(registry)
-    metrics.table_bytes.labels("C1", "0")
-    metrics.lookups.labels("C1")
-    metrics.unknown_ids.labels("C1")
-    metrics.set_scores("test", {"auc": 1, "log_loss": 0, "ne": 0, "calibration": 1, "rmse": 0})
-    embeddings = EmbeddingMetrics(registry)
-    embeddings.rows.labels("C1")
-    figures = ("touched", "moved", "norm", "rank", "saturation")
-    embeddings.set_table("C1", dict.fromkeys(figures, 1.0))
-    embeddings.set_slice("test", "C1", "head", 0.5, 10)
-    embeddings.set_unknown("test", "C1", 0.5)
-    service = ServiceMetrics(registry)
-    service.requests.labels("GET", "/", "200")
-    service.request_seconds.labels("/")
-    registry.register(JobCounts(lambda: {"queued": 0}))
-    names = {sample.name for family in registry.collect() for sample in family.samples}
-    return names | {rule["record"] for rule in rules() if "record" in rule}
-
-
-@pytest.fixture(scope="module")
-def dashboard() -> Any:
-    return json.loads((GRAFANA / "dashboard.json").read_text())
+    return declared_names()
 
 
 @pytest.fixture(scope="module")
 def compose() -> Any:
     return yaml.safe_load(COMPOSE.read_text())
-
-
-def queries(dashboard: Any) -> Iterator[str]:
-    for panel in dashboard["panels"]:
-        yield from (target["expr"] for target in panel["targets"])
-    for variable in dashboard["templating"]["list"]:
-        yield variable["query"]["query"]
-
-
-def rules() -> list[dict[str, Any]]:
-    files = [
-        yaml.safe_load((PROMETHEUS / name).read_text()) for name in ("rules.yml", "alerts.yml")
-    ]
-    return [rule for file in files for group in file["groups"] for rule in group["rules"]]
 
 
 def alerts() -> dict[str, dict[str, Any]]:
@@ -77,12 +33,6 @@ def sections() -> dict[str, str]:
     """Sections of the runbook by their heading."""
     _, *parts = re.split(r"^## (.*)$", RUNBOOK.read_text(), flags=re.MULTILINE)
     return dict(zip(parts[::2], parts[1::2], strict=True))
-
-
-def test_the_dashboard_asks_only_for_declared_metrics(dashboard: Any, declared: set[str]) -> None:
-    asked = {name for query in queries(dashboard) for name in METRIC.findall(query)}
-    assert len(asked) > 10
-    assert asked - declared == set()
 
 
 def test_rules_ask_only_for_declared_metrics(declared: set[str]) -> None:
@@ -115,34 +65,6 @@ def test_the_page_on_monitoring_lists_every_alert() -> None:
     assert re.findall(r"^\| \[`(\w+)`\]\(runbook\.md#\w+\) \|", page, re.MULTILINE) == list(
         alerts()
     )
-
-
-def test_every_panel_has_a_description_and_a_place_of_its_own(dashboard: Any) -> None:
-    cells = [
-        (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"] + dy)
-        for panel in dashboard["panels"]
-        for dx in range(panel["gridPos"]["w"])
-        for dy in range(panel["gridPos"]["h"])
-    ]
-    assert len(cells) == len(set(cells)), "panels overlap"
-    assert max(x for x, _ in cells) < 24, "Grafana's grid has 24 columns"
-    assert all(panel["description"] for panel in dashboard["panels"])
-    ids = [panel["id"] for panel in dashboard["panels"]]
-    assert len(ids) == len(set(ids))
-
-
-def test_the_dashboard_finds_its_data_source(dashboard: Any) -> None:
-    provisioned = GRAFANA / "provisioning" / "datasources" / "prometheus.yml"
-    (source,) = yaml.safe_load(provisioned.read_text())["datasources"]
-    used = {panel["datasource"]["uid"] for panel in dashboard["panels"]}
-    assert used == {source["uid"]}
-
-
-def test_grafana_looks_where_compose_mounts_the_dashboard(compose: Any) -> None:
-    provider = GRAFANA / "provisioning" / "dashboards" / "mixdim.yml"
-    (folder,) = yaml.safe_load(provider.read_text())["providers"]
-    mounts = compose["services"]["grafana"]["volumes"]
-    assert any(f":{folder['options']['path']}/dashboard.json" in mount for mount in mounts)
 
 
 def test_prometheus_scrapes_every_rank_that_compose_starts(compose: Any) -> None:
