@@ -9,6 +9,11 @@ export class ApiError extends Error {
     super(message ?? `the service answered with status ${status}`);
     Object.assign(this, { status, hint, field });
   }
+
+  /** Whether the same may work in a while: no answer, too many requests, a fault of the service. */
+  get mayPass() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
 }
 
 /** The token of this tab; it goes when the tab is closed. */
@@ -109,7 +114,7 @@ export async function poll(usual, signal, work, { lost, found } = {}) {
       failures = 0;
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof ApiError) || (error.status > 0 && error.status < 500)) throw error;
+      if (!(error instanceof ApiError) || !error.mayPass) throw error;
       failures += 1;
       lost?.(error);
     }

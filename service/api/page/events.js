@@ -1,6 +1,6 @@
 /** Server-sent events, read with the token in a header. */
 
-import { request } from "./api.js";
+import { ApiError, request } from "./api.js";
 
 /**
  * Follow a stream of events, from where it broke off when the connection is lost.
@@ -26,7 +26,7 @@ export async function follow(path, signal, receive) {
       for await (const event of events(answer.body)) take(event);
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status >= 400 && error.status < 500) throw error;
+      if (error instanceof ApiError && !error.mayPass) throw error;
     }
     if (!isOver) await new Promise((resume) => setTimeout(resume, 1000 * pause));
     pause = Math.min(30, 2 * pause);

@@ -3,6 +3,7 @@
 import { ApiError } from "../api.js";
 import { h } from "../dom.js";
 import { follow } from "../events.js";
+import { whole } from "../format.js";
 import { errorNote } from "../parts.js";
 
 const MAX_LINES = 5000;
@@ -14,16 +15,18 @@ export function legible(line) {
   return line.replace(ESCAPES, "").replace(/\r$/, "").split("\r").at(-1);
 }
 
-/** Follows `data` = `{path, isOver}` from when it is on the page until it leaves. */
+/** Follows `data` = `{path, attempt}` from when it is on the page until it leaves. */
 export class LogView extends HTMLElement {
   #data = null;
   #stop = null;
   #waiting = [];
   #isFollowing = true;
   #numLines = 0;
+  #isOver = false;
+  #isShowing = false;
 
   set data(value) {
-    const isNew = value.path !== this.#data?.path;
+    const isNew = value.path !== this.#data?.path || value.attempt !== this.#data?.attempt;
     this.#data = value;
     if (isNew && this.isConnected) this.#start();
   }
@@ -44,7 +47,7 @@ export class LogView extends HTMLElement {
   #start() {
     this.#stop?.abort();
     this.#stop = new AbortController();
-    this.#numLines = 0;
+    [this.#numLines, this.#isOver, this.#waiting] = [0, false, []];
     const label = "Output of the job";
     this.text = h("pre", { tabindex: "0", role: "region", "aria-label": label });
     this.status = h("p", { class: "quiet", role: "status" }, "Waiting for the first line …");
@@ -59,21 +62,23 @@ export class LogView extends HTMLElement {
 
   #receive({ type, data }) {
     if (type === "end") {
-      this.status.textContent = this.#numLines ? "End of the output." : "The job wrote nothing.";
-      return;
+      this.#isOver = true;
     }
-    if (!this.#waiting.length) requestAnimationFrame(() => this.#show());
-    this.#waiting.push(...data.split("\n").map(legible));
+    if (!this.#isShowing) requestAnimationFrame(() => this.#show());
+    this.#isShowing = true;
+    if (type === "message") this.#waiting.push(legible(data.replaceAll("\n", "\r"))); // the service breaks lines at \r
   }
 
   /** Once a frame, however many lines have come. */
   #show() {
+    this.#isShowing = false;
     const lines = this.#waiting.splice(0).slice(-MAX_LINES);
     this.text.append(...lines.map((line) => h("span", { class: tone(line) }, `${line}\n`)));
     this.#numLines += lines.length;
     while (this.text.childElementCount > MAX_LINES) this.text.firstElementChild.remove();
     const cut = this.#numLines > MAX_LINES ? `, the last ${MAX_LINES} shown` : "";
-    this.status.textContent = `${this.#numLines} lines${cut}`;
+    const state = this.#isOver ? ", complete" : "";
+    this.status.textContent = `${whole(this.#numLines)} lines${cut}${state}`;
     if (this.#isFollowing) this.text.scrollTop = this.text.scrollHeight;
   }
 

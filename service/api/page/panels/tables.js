@@ -66,7 +66,7 @@ export function explainPanel(rows, state, redraw) {
     }),
   );
   const caption = "Tables: ids, asked and used widths, bytes, and why";
-  const how = { key: (row) => row.table ?? row.field, order: state.order, sort, foot };
+  const how = { key: (row) => row.table, order: state.order, sort, foot };
   return h("div", { class: "scroll-x" }, dataTable(caption, columns, shown, how));
 }
 
@@ -100,10 +100,10 @@ function rankBar({ rank, bytes: size, tables }, most) {
       "i",
       {
         class: "part",
-        title: `${table.name}: ${bytes(table.bytes)}`,
+        title: `${table.table}: ${bytes(table.bytes)}`,
         style: { "flex-grow": table.bytes || 0.001 },
       },
-      table.bytes > 0.07 * most && h("span", {}, table.name),
+      table.bytes > 0.07 * most && h("span", {}, table.table),
     ),
   );
   const label = `rank ${rank}: ${bytes(size)} in ${tables.length} tables`;
@@ -128,12 +128,13 @@ function rankBar({ rank, bytes: size, tables }, most) {
 
 function tablesOfRank(rank, tables) {
   const columns = [
-    { title: "Table", isHead: true, cell: (row) => row.name },
+    { title: "Table", isHead: true, cell: (row) => row.table },
     {
       title: "Sharding",
-      cell: (row) => (row.sharding_type ?? row.type ?? "–").replaceAll("_", "-"),
+      cell: (row) => row.sharding.replaceAll("_", "-"),
     },
     { title: "Bytes", isNumber: true, cell: (row) => bytes(row.bytes) },
   ];
-  return dataTable(`Tables of rank ${rank}`, columns, tables, { key: (row) => row.name });
+  const how = { key: ({ table, rows, columns: width }) => `${table} ${rows} ${width}` };
+  return dataTable(`Tables of rank ${rank}`, columns, tables, how);
 }

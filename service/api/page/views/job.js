@@ -134,11 +134,13 @@ function panel(chosen, state) {
   if (chosen === "tables") return explainPanel(state.explain, state, state.redraw);
   if (chosen === "placement") return placementPanel(state.placement);
   if (chosen === "history") return history(state.events);
-  return h("log-view", { data: { path: `jobs/${state.job.id}/logs` } });
+  return h("log-view", {
+    data: { path: `jobs/${state.job.id}/logs`, attempt: state.job.attempts },
+  });
 }
 
 function history(events) {
-  const items = (events?.items ?? events ?? []).map((event, index) =>
+  const items = (events ?? []).map((event, index) =>
     h(
       "li",
       { key: index },

@@ -60,6 +60,6 @@ function form(submit, { error, reason, isAsking }) {
       "aria-invalid": error ? "true" : null,
     }),
     h("button", { class: "main", disabled: isAsking }, isAsking ? "Checking …" : "Log in"),
-    h("p", { class: "quiet" }, LEAD, h("code", {}, "mixdim serve token"), "."),
+    h("p", { class: "quiet" }, LEAD, h("code", {}, "mixdim token create"), "."),
   );
 }

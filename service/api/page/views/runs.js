@@ -1,9 +1,9 @@
-/** All runs: what was trained, how good it is, how large; two of them lead to a comparison. */
+/** All runs: what was trained, how good and how large it is; two of them lead to a comparison. */
 
 import { call, poll } from "../api.js";
 import { h, render } from "../dom.js";
 import { bytes, score } from "../format.js";
-import { badge, dataTable, empty, since } from "../parts.js";
+import { badge, dataTable, empty } from "../parts.js";
 
 const PAGE = 50;
 const SECONDS = 10;
@@ -28,7 +28,7 @@ export async function showRuns({ main, query, signal, notice }) {
 
 function view({ items, chosen, next }, cursor, toggle) {
   const list = items.length
-    ? dataTable("Runs, newest first", columns(chosen, toggle), items, { key: (run) => run.name })
+    ? dataTable("Runs, by name", columns(chosen, toggle), items, { key: (run) => run.name })
     : empty(
         "No runs yet",
         "A run is what a train job leaves behind.",
@@ -75,16 +75,17 @@ function columns(chosen, toggle) {
     {
       title: "Run",
       isHead: true,
-      cell: ({ name, preset }) => [
+      cell: ({ name, preset, network }) => [
         h("a", { href: `#/runs/${name}` }, name),
-        preset && h("small", { class: "verb" }, preset),
+        (preset ?? network) && h("small", { class: "verb" }, preset ?? network),
       ],
     },
     { title: "State", cell: ({ state }) => badge(state) },
     { title: "Quality", isNumber: true, cell: ({ scores }) => quality(scores) },
     { title: "Log loss", isNumber: true, cell: ({ scores }) => score(scores?.log_loss) },
     { title: "Bytes", isNumber: true, cell: (run) => bytes(run.bytes) },
-    { title: "Begun", cell: (run) => since(run.created_at) },
+    { title: "Dataset", cell: ({ data }) => data ?? "–" },
+    { title: "Owner", cell: ({ owner }) => owner ?? "–" },
   ];
 }
 
@@ -98,8 +99,12 @@ function paging(cursor, next) {
   return h(
     "nav",
     { class: "paging", "aria-label": "Pages" },
-    cursor && h("a", { class: "button", href: "#/runs" }, "Newest"),
+    cursor && h("a", { class: "button", href: "#/runs" }, "First page"),
     next &&
-      h("a", { class: "button", href: `#/runs?${new URLSearchParams({ cursor: next })}` }, "Older"),
+      h(
+        "a",
+        { class: "button", href: `#/runs?${new URLSearchParams({ cursor: next })}` },
+        "Next page",
+      ),
   );
 }
