@@ -1,6 +1,7 @@
 """What the service answers when it cannot do what was asked: one form for all errors."""
 
 import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -24,6 +25,7 @@ CODES = {
     429: "too_many",
     503: "unavailable",
 }
+INVALID = 422
 MAX_MESSAGE = 1000
 """Characters of an error: what is refused may be long."""
 MAX_PLACE = 200
@@ -35,6 +37,8 @@ class Fault(BaseModel):
     code: str
     message: str
     hint: str | None = None
+    field: str | None = None
+    """Of a request that is not in order: what of it."""
 
 
 class ErrorBody(BaseModel):
@@ -69,10 +73,18 @@ def answer(
 ) -> JSONResponse:
     """An error as a response."""
     clean = message.encode(errors="replace").decode()  # half a surrogate is no text
-    fault = Fault(code=CODES.get(status, "error"), message=clean[:MAX_MESSAGE], hint=hint)
+    code = CODES.get(status, "error")
+    place = place_of(message) if status == INVALID else None
+    fault = Fault(code=code, message=clean[:MAX_MESSAGE], hint=hint, field=place)
     return JSONResponse(
         ErrorBody(error=fault).model_dump(exclude_none=True), status_code=status, headers=headers
     )
+
+
+def place_of(message: str) -> str | None:
+    """What of a request is not in order: messages of this status begin with it."""
+    found = re.match(r"(?:body\.)?([a-z_]+(?:\.[a-z0-9_.-]+)?)(?::| |=|$)", message)
+    return found[1] if found else None
 
 
 def install(app: FastAPI) -> None:

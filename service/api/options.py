@@ -133,7 +133,7 @@ def _valid(
     hint = get_type_hints(type(config), include_extras=True)[path[-1]]
     if (kind := REFERENCES.get(path[-1])) is not None:
         return _resolved(flag, value, kind, resolve)
-    if _names_path(hint):
+    if names_path(hint):
         raise ApiError(422, f"options.{flag} names a path; requests name things, never paths")
     allowed = form.choices.get(path[-1])
     if allowed is not None and value not in allowed:
@@ -156,10 +156,11 @@ def _resolved(flag: str, value: Value, kind: Kind, resolve: Resolve) -> PurePath
     return resolve(kind, value)
 
 
-def _names_path(hint: Any) -> bool:
+def names_path(hint: Any) -> bool:
+    """Whether a value of this type can be a path."""
     if isinstance(hint, type) and issubclass(hint, PurePath):
         return True
-    return any(_names_path(part) for part in get_args(hint))
+    return any(names_path(part) for part in get_args(hint))
 
 
 def _parts(value: Any) -> list[Any]:

@@ -182,25 +182,6 @@ def progress_of(path: Path) -> Progress | None:
     )
 
 
-def frontier_of(path: Path) -> list[dict[str, Any]]:
-    """The points of a comparison, whose scores are means over seeds."""
-    content = json.loads((path / "frontier.json").read_text())
-    return [
-        {
-            "method": point["sizing"],
-            "recipe": point["recipe"],
-            "budget": point["budget"],
-            "bytes": point["figures"]["training_bytes"],
-            "serving_bytes": point["figures"]["serving_bytes"],
-            "metric": point["metric"],
-            "scores": {name: score["mean"] for name, score in point["scores"].items()},
-            "spread": {name: score["sd"] for name, score in point["scores"].items()},
-            "run": None,
-        }
-        for point in without_nan(content)
-    ]
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A record that is written in one move; nothing where there is none, or none of ours."""
     try:

@@ -58,16 +58,44 @@ def plan(request: JobRequest, home: Home, name: str) -> Plan:
         raise ApiError(422, str(error)) from error
 
 
-def _prepare(request: JobRequest, home: Home, output: str) -> Plan:
-    _only(request, "method", "inputs")
-    method = _one_of(request, "method", SOURCES)
-    source, first = _source(request, home)
-    form = Form(
+def prepare_form(source: Any) -> Form:
+    """What `prepare` takes of a source's raw logs."""
+    return Form(
         start=PrepareConfig(source=source),
         within=("source",),
         taken=OWN | {"inputs", "ratings"},
         can_negate=False,
     )
+
+
+def size_form(data: Path = Path()) -> Form:
+    """What `size` takes."""
+    choices = {"cluster": [*CLUSTERS], "scheme": [*SIZING], "model": [*NETWORKS]}
+    return Form(start=SizeCommand(data=data), taken=OWN, choices=choices)
+
+
+def search_form(preset: str, method: str) -> Form:
+    """What a method of `search` takes."""
+    start = SearchConfig(train=PRESETS[preset](), method=METHODS[method]())
+    taken = (OF_RANKS | {*SET_BY_SEARCH}) - {"embeddings"}
+    return Form(start=start, within=("train",), taken=taken)
+
+
+def train_form(preset: str) -> Form:
+    """What `train` takes from a preset on."""
+    return Form(start=PRESETS[preset](), taken=OF_RANKS)
+
+
+def evaluate_form(run: Path = Path()) -> Form:
+    """What `evaluate` takes."""
+    return Form(start=EvaluateCommand(run=run), taken=OWN | {"run"})
+
+
+def _prepare(request: JobRequest, home: Home, output: str) -> Plan:
+    _only(request, "method", "inputs")
+    method = _one_of(request, "method", SOURCES)
+    source, first = _source(request, home)
+    form = prepare_form(source)
     if method == "table" and "schema" not in request.options:
         raise ApiError(422, "options.schema: expected the name of a schema among the uploads")
     _, flags = lay_over(form, request.options, home.existing)
@@ -94,11 +122,7 @@ def _source(request: JobRequest, home: Home) -> tuple[Any, list[str]]:
 def _size(request: JobRequest, home: Home, output: str) -> Plan:
     _only(request, "data", "budget")
     data = home.existing("datasets", _given(request, "data"))
-    form = Form(
-        start=SizeCommand(data=data),
-        taken=OWN,
-        choices={"cluster": [*CLUSTERS], "scheme": [*SIZING], "model": [*NETWORKS]},
-    )
+    form = size_form(data)
     command, flags = lay_over(form, request.options, home.existing)
     command.request()
     path = home.place("sizings", output) / SIZING_FILE
@@ -111,9 +135,7 @@ def _search(request: JobRequest, home: Home, output: str) -> Plan:
     method = _one_of(request, "method", METHODS)
     preset = _one_of(request, "preset", PRESETS)
     data = home.existing("datasets", _given(request, "data"))
-    start = SearchConfig(train=PRESETS[preset](), method=METHODS[method]())
-    taken = (OF_RANKS | {*SET_BY_SEARCH}) - {"embeddings"}
-    form = Form(start=start, within=("train",), taken=taken)
+    form = search_form(preset, method)
     _, flags = lay_over(form, request.options, home.existing)
     path = home.place("sizings", output)
     things = ["--data", str(data), *_budget(request), "--output", str(path)]
@@ -129,7 +151,7 @@ def _train(request: JobRequest, home: Home, output: str) -> Plan:
     preset = _one_of(request, "preset", PRESETS)
     data = home.existing("datasets", _given(request, "data"))
     sizing = home.existing("sizings", _given(request, "sizing")) / SIZING_FILE
-    form = Form(start=PRESETS[preset](), taken=OF_RANKS)
+    form = train_form(preset)
     _, flags = lay_over(form, request.options, home.existing)
     path = home.place("runs", output)
     things = ["--data", str(data), "--sizing", str(sizing), "--output", str(path)]
@@ -143,7 +165,7 @@ def _train(request: JobRequest, home: Home, output: str) -> Plan:
 def _evaluate(request: JobRequest, home: Home, _output: str) -> Plan:
     _only(request, "run", "data")
     run = home.existing("runs", _given(request, "run"))
-    form = Form(start=EvaluateCommand(run=run), taken=OWN | {"run"})
+    form = evaluate_form(run)
     _, flags = lay_over(form, request.options, home.existing)
     data = ["--data", str(home.existing("datasets", request.data))] if request.data else []
     return Plan(arguments=[str(run), *data, *flags])

@@ -19,7 +19,7 @@ const ROUTES = [
   ["runs", /^runs\/([^/]+)(?:\/([a-z]+))?$/, showRun, "Run"],
   ["runs", /^compare\/([^/]+)\/([^/]+)$/, showCompare, "Comparison"],
   ["frontiers", /^frontiers$/, showFrontiers, "Frontiers"],
-  ["frontiers", /^frontiers\/([^/]+)$/, showFrontier, "Frontier"],
+  ["frontiers", /^frontiers\/(of|on)\/([^/]+)(?:\/(\d+))?$/, showFrontier, "Frontier"],
   ["submit", /^submit(?:\/([a-z-]+))?$/, showSubmit, "Submit"],
 ];
 const SECTIONS = [
@@ -69,11 +69,11 @@ const form = (route, path) =>
     .slice(1)
     .map((part) => part && decodeURIComponent(part));
 
-/** Tabs of one job or run are one page: focus and scroll position stay. */
+/** Tabs of one job and points of one frontier are one page: focus and scroll position stay. */
 function place(path) {
   return path
     .split("/")
-    .slice(0, path.startsWith("compare") ? 3 : 2)
+    .slice(0, /^(compare|frontiers)/.test(path) ? 3 : 2)
     .join("/");
 }
 

@@ -9,7 +9,10 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from service.api import runs
+from service.api.asked import Verb
 from service.api.errors import ApiError
+from service.api.forms import JobForm, describe
+from service.api.frontiers import FrontierPoint, points_of_comparison, points_of_runs
 from service.api.home import SIZING_FILE, Kind, Name
 from service.api.jobs import Filter
 from service.api.service import Served, Service, Submitter, Viewer
@@ -60,6 +63,18 @@ def presets(_account: Viewer) -> list[dict[str, Any]]:
     ]
 
 
+@router.get("/forms/{verb}")
+def form(
+    service: Served,
+    _account: Viewer,
+    verb: Verb,
+    preset: Annotated[str | None, Query(max_length=64)] = None,
+    method: Annotated[str | None, Query(max_length=64)] = None,
+) -> JobForm:
+    """What a request for a job may say, with the defaults of a preset: for programs that ask."""
+    return describe(verb, [*service.launchers], preset, method)
+
+
 @router.get("/datasets")
 def datasets(service: Served, _account: Viewer) -> Names:
     """Datasets, by name."""
@@ -70,6 +85,13 @@ def datasets(service: Served, _account: Viewer) -> Names:
 def dataset(service: Served, _account: Viewer, name: Called) -> dict[str, Any]:
     """A dataset with its fields and splits."""
     return runs.describe_dataset(name, service.home.existing("datasets", name))
+
+
+@router.get("/datasets/{name}/frontier")
+def runs_frontier(service: Served, _account: Viewer, name: Called) -> list[FrontierPoint]:
+    """Quality against bytes of all runs on a dataset; seeds of one plan and setting are a point."""
+    service.home.existing("datasets", name)
+    return points_of_runs(service.home, name)
 
 
 @router.get("/sizings")
@@ -183,9 +205,9 @@ def frontiers(service: Served, _account: Viewer) -> Names:
 
 
 @router.get("/frontiers/{name}")
-def frontier(service: Served, _account: Viewer, name: Called) -> list[dict[str, Any]]:
+def frontier(service: Served, _account: Viewer, name: Called) -> list[FrontierPoint]:
     """Points of a comparison: quality against bytes."""
-    return runs.frontier_of(service.home.existing("frontiers", name))
+    return points_of_comparison(service.home.existing("frontiers", name))
 
 
 def _named(service: Service, kind: Kind, marker: str) -> list[dict[str, Any]]:

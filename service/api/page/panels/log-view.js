@@ -66,7 +66,8 @@ export class LogView extends HTMLElement {
     }
     if (!this.#isShowing) requestAnimationFrame(() => this.#show());
     this.#isShowing = true;
-    if (type === "message") this.#waiting.push(legible(data.replaceAll("\n", "\r"))); // the service breaks lines at \r
+    // The service breaks a line that rewrites itself, at every carriage return.
+    if (type === "message") this.#waiting.push(legible(data.replaceAll("\n", "\r")));
   }
 
   /** Once a frame, however many lines have come. */

@@ -98,7 +98,8 @@ export function readField(element, { type, is_list: isList }) {
   const text = element.value.trim();
   if (text === "") return "";
   if (type in NUMBERS) return figure(text);
-  if (type === "list" || isList) return text.split(/[\s,]+/).map(figure);
+  if (isList) return text.split(/[\s,]+/);
+  if (type === "list") return text.split(/[\s,]+/).map(figure);
   if (type === "mapping") return pairs(text.split(/[\s,=:]+/));
   return text;
 }

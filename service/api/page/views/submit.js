@@ -11,6 +11,7 @@ const COMMON = new Set([
   ...["optimizer.sparse-lr", "optimizer.dense-lr"],
   ...["scheme", "model", "dim", "rows", "scale", "min-count", "split", "checkpoint", "dtype"],
 ]);
+const LISTED = new Set(["datasets", "sizings", "runs"]);
 const MACHINES = [
   ["nodes", "Nodes", "Machines.", 1, 64],
   ["ranks_per_node", "Ranks per node", "Training processes on each machine.", 1, 64],
@@ -25,7 +26,10 @@ export async function showSubmit({ main, params: [verb = "train"], query, signal
   const load = async () => {
     const { preset, method } = state.given;
     state.form = await call(`forms/${verb}`, { query: { preset, method }, signal });
-    state.things = await choices(state.form.things, signal);
+    [state.things, state.form.options] = await Promise.all([
+      choices(state.form.things, signal),
+      choices(state.form.options, signal),
+    ]);
     draw();
   };
   const act = {
@@ -51,15 +55,22 @@ export async function showSubmit({ main, params: [verb = "train"], query, signal
   await load();
 }
 
-/** Names to choose from, for the things that the service keeps. */
-async function choices(things, signal) {
-  return Promise.all(
-    things.map(async (thing) => {
-      if (!thing.from) return thing;
-      const answer = await call(thing.from, { query: { limit: 200 }, signal });
-      const items = (answer.items ?? answer).map((item) => ({ name: item.name ?? item }));
-      return { ...thing, choices: items };
-    }),
+/** The same with names to choose from, where it is about things that the service lists. */
+async function choices(asked, signal) {
+  const kinds = [...new Set(asked.map(({ among }) => among))].filter((kind) => LISTED.has(kind));
+  const lists = new Map(
+    await Promise.all(
+      kinds.map(async (kind) => {
+        const { items } = await call(kind, {
+          query: kind === "runs" ? { limit: 200 } : {},
+          signal,
+        });
+        return [kind, items.map(({ name }) => ({ name, summary: "" }))];
+      }),
+    ),
+  );
+  return asked.map((one) =>
+    lists.has(one.among) ? { ...one, choices: lists.get(one.among) } : one,
   );
 }
 
@@ -81,7 +92,7 @@ async function send(state, draw, main) {
     location.hash = `#/jobs/${job.id}`;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    state.error = { problem: error, place: error.field ?? placeIn(error.message) };
+    state.error = { problem: error, place: placeOf(error, state.form) };
   }
   state.isSending = false;
   draw();
@@ -90,8 +101,11 @@ async function send(state, draw, main) {
   wrong?.focus();
 }
 
-/** Messages begin with the place of the fault: "options.batch-size: ...". */
-const placeIn = (message) => /^([\w.-]+)(?::| )/.exec(message)?.[1];
+/** The field that is at fault; a verb's own complaint names an option without saying so. */
+function placeOf({ field: place }, { options: known }) {
+  const name = place?.replaceAll("_", "-");
+  return known.some((option) => option.name === name) ? `options.${name}` : place;
+}
 
 function request({ verb, given, options }) {
   const filled = Object.entries(given).filter(([, value]) => value !== "" && value?.length !== 0);
@@ -168,12 +182,12 @@ function things(state, act) {
 }
 
 function options(state, act) {
-  const isCommon = ({ flag }) => COMMON.has(flag);
-  const matches = ({ flag, help }) =>
-    !state.filter || `${flag} ${help}`.toLowerCase().includes(state.filter.toLowerCase());
+  const isCommon = ({ name }) => COMMON.has(name);
+  const matches = ({ name, help }) =>
+    !state.filter || `${name} ${help}`.toLowerCase().includes(state.filter.toLowerCase());
   const rest = state.form.options.filter((option) => !isCommon(option));
   const shown = rest.filter(matches);
-  const isWrong = rest.some(({ flag }) => messageAt(state, `options.${flag}`));
+  const isWrong = rest.some(({ name }) => messageAt(state, `options.${name}`));
   const find = h("input", {
     id: "find-option",
     type: "search",
@@ -206,7 +220,7 @@ function options(state, act) {
 }
 
 function option(one, state, act) {
-  const { flag } = one;
+  const { name: flag } = one;
   return field({
     place: `options.${flag}`,
     label: h("code", {}, flag),
