@@ -26,6 +26,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "jobs": "submitted jobs: list, status, logs, cancel, retry",
         "serve": "trainings over HTTP: submit, watch, compare, download; with a status page",
         "token": "make, list or revoke tokens of that service",
+        "doctor": "this machine -> what fits, what is missing, and how to get it",
+        "completion": "bash, zsh or fish -> a script that completes verbs, flags and values",
         "bench": "measure ingest, loader and training step on this machine",
     }
 )
