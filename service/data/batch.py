@@ -1,13 +1,12 @@
 """One batch of examples, and how columns of ids become TorchRec features."""
 
-# Shapes:  n examples, I dense columns, S single-valued fields
+# Shapes:  B batch, I dense columns, F fields
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
@@ -16,8 +15,7 @@ from torchrec.streamable import Pipelineable
 from models.embeddings.packed import feature_keys, slotted
 from models.layout import Layout
 from models.tables import Table
-
-Ids = npt.NDArray[np.int32]
+from service.data.examples import Columns, Ids, ListColumn, route, shared_rows
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,90 +63,6 @@ class Batch(Pipelineable):
             lookup_weights=None
             if self.lookup_weights is None
             else self.lookup_weights.pin_memory(),
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListColumn:
-    """A field that has any number of ids an example."""
-
-    lengths: npt.NDArray[np.int32]
-    """``(n,)``"""
-    values: Ids
-    """``(sum of lengths,)``"""
-
-    def take(self, rows: npt.NDArray[np.intp]) -> "ListColumn":
-        """Pick examples by position."""
-        starts = np.concatenate(([0], np.cumsum(self.lengths)[:-1]))[rows]
-        lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
-        return ListColumn(lengths=lengths, values=self.values[np.repeat(starts, lengths) + within])
-
-    @staticmethod
-    def concatenate(parts: Sequence["ListColumn"]) -> "ListColumn":
-        """Put examples after each other."""
-        if len(parts) == 1:
-            return parts[0]
-        return ListColumn(
-            lengths=np.concatenate([part.lengths for part in parts]),
-            values=np.concatenate([part.values for part in parts]),
-        )
-
-    def where(self, is_kept: npt.NDArray[np.bool_]) -> "ListColumn":
-        """Keep some of the ids; examples stay, some with fewer ids."""
-        example = np.repeat(np.arange(len(self.lengths)), self.lengths)[is_kept]
-        lengths = np.bincount(example, minlength=len(self.lengths)).astype(np.int32)
-        return ListColumn(lengths=lengths, values=self.values[is_kept])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Columns:
-    """Examples as Parquet has them: labels, dense columns, ids by field."""
-
-    labels: npt.NDArray[np.float32]
-    """``(n,)``"""
-    dense: npt.NDArray[np.float32]
-    """``(n, I)``"""
-    ids: Ids
-    """``(S, n)``: single-valued fields, in the order of the plan."""
-    lists: tuple[ListColumn, ...]
-    """List-valued fields, in the order of the plan."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, rows: npt.NDArray[np.intp]) -> "Columns":
-        """Pick examples by position."""
-        return Columns(
-            labels=self.labels[rows],
-            dense=np.take(self.dense, rows, axis=0),
-            ids=np.take(self.ids, rows, axis=1),
-            lists=tuple(column.take(rows) for column in self.lists),
-        )
-
-    def between(self, first: int, last: int) -> "Columns":
-        """Neighbouring examples where they lie; columns of lists are left out."""
-        return Columns(
-            labels=self.labels[first:last],
-            dense=self.dense[first:last],
-            ids=self.ids[:, first:last],
-            lists=(),
-        )
-
-    @staticmethod
-    def concatenate(parts: Sequence["Columns"]) -> "Columns":
-        """Put examples after each other."""
-        if len(parts) == 1:
-            return parts[0]
-        return Columns(
-            labels=np.concatenate([part.labels for part in parts]),
-            dense=np.concatenate([part.dense for part in parts]),
-            ids=np.concatenate([part.ids for part in parts], axis=1),
-            lists=tuple(
-                ListColumn.concatenate(columns)
-                for columns in zip(*(part.lists for part in parts), strict=True)
-            ),
         )
 
 
@@ -211,7 +125,7 @@ class FeatureBuilder:
         stored = np.empty((len(self._keys), ids.shape[1]), dtype=np.int32)
         slots = dict(zip(self._slotted, stored[len(ids) :], strict=True))
         for table, rows, target in zip(self._tables, ids, stored, strict=False):
-            wrapped = _shared_rows(table, rows) if table.hashed_ids else rows
+            wrapped = shared_rows(table, rows) if table.hashed_ids else rows
             if table.packing > 1:
                 np.bitwise_and(wrapped, table.packing - 1, out=slots[table.name])
             np.floor_divide(wrapped, table.packing, out=target)
@@ -235,23 +149,9 @@ class FeatureBuilder:
     def _route(self, table: Table, columns: Columns) -> ListColumn:
         """The ids of one table, as rows of that table."""
         if table.field in self.list_fields:
-            column = columns.lists[self.list_fields.index(table.field)]
-        else:
-            ids = columns.ids[self.single_fields.index(table.field)]
-            column = ListColumn(lengths=np.ones(len(ids), dtype=np.int32), values=ids)
-        if table.name != table.field:
-            rows = column.values - np.int32(table.first_id)
-            column = replace(column, values=rows).where((rows >= 0) & (rows < table.num_ids))
-        if table.hashed_ids:
-            column = replace(column, values=_shared_rows(table, column.values))
-        return column
-
-
-def _shared_rows(table: Table, ids: Ids) -> Ids:
-    """Rows of a table whose ids share them."""
-    if table.ids_a_row > 1:
-        ids = ids // np.int32(table.ids_a_row)
-    return ids % np.int32(table.num_embeddings)
+            return route(table, columns.lists[self.list_fields.index(table.field)])
+        ids = columns.ids[self.single_fields.index(table.field)]
+        return route(table, ListColumn.one_each(ids))
 
 
 def _divided(rows: ListColumn, packing: int) -> ListColumn:

@@ -5,6 +5,7 @@
     DATA/validation/part-*.parquet
     DATA/test/part-*.parquet
     DATA/vocab/C1.parquet           value and count; row i is id i
+    DATA/raw.json                   which raw columns became what, see `service.data.readers.roles`
     DATA/rejects.tsv                file, line number and reason of every line left out
 
 Columns of a part: ``label`` float32; every dense column float32, already ``log1p(max(x, 0))``

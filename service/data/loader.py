@@ -29,8 +29,9 @@ import numpy.typing as npt
 import torch
 
 from models.layout import Layout
-from service.data.batch import Batch, Columns, FeatureBuilder, Ids
+from service.data.batch import Batch, FeatureBuilder
 from service.data.dataset import DatasetInfo, FieldInfo, Split
+from service.data.examples import Columns, Ids
 from service.data.lookup_weights import LookupWeights
 from service.data.row_groups import SplitReader
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.tables import FieldStats
-from service.data.batch import Columns, ListColumn
+from service.data.examples import Columns, ListColumn
 
 Floats = npt.NDArray[np.float32]
 Ends = npt.NDArray[np.int32]

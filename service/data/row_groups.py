@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.data.batch import Columns, Ids, ListColumn
 from service.data.dataset import LABEL_COLUMN, DatasetInfo, PartInfo, Split
+from service.data.examples import Columns, Ids, ListColumn
 from service.data.part_file import PartFile, parts_schema
 
 OPEN_PARTS = 256

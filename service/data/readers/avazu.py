@@ -3,20 +3,19 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
-import pyarrow.compute as pc
 import tyro
 
-from service.data.readers.base import Dataset, Layout, Reading, Strings
+from service.data.readers.base import Dataset, Layout, Reading
 from service.data.readers.blocks import LineBlocks, check_files, read_header
-from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.delimited import DelimitedDataset
+from service.data.readers.derive import HourOfDay, Weekday
 from service.data.readers.records import Delimited
+from service.data.readers.roles import FieldSource, Roles
 
 LABEL: Final = "click"
 STAMP: Final = "hour"
-STAMP_FORMAT: Final = "%y%m%d%H"
-"""Such as 14102100: 21 October 2014, midnight."""
 LEFT_OUT: Final = frozenset({"id", LABEL, STAMP})
 
 
@@ -44,8 +43,8 @@ class Avazu:
                     f"{', '.join(names)}; expected Avazu's train.csv (use `table` for other files)"
                 )
         fields = {
-            STAMP: FieldSource(column=STAMP, derive=hour_of_day, strict=True),
-            "weekday": FieldSource(column=STAMP, derive=weekday, strict=True),
+            STAMP: FieldSource(column=STAMP, derive=HourOfDay(), strict=True),
+            "weekday": FieldSource(column=STAMP, derive=Weekday(), strict=True),
         } | {name: FieldSource(column=name) for name in names if name not in LEFT_OUT}
         return DelimitedDataset(
             lines=LineBlocks(paths=self.inputs, block_bytes=reading.block_bytes, header=True),
@@ -82,17 +81,3 @@ def _header(path: Path, delimiter: str) -> tuple[str, ...]:
         raise ValueError(
             f"{path}: its first line is no header ({error}); expected lines that end in LF or CRLF"
         ) from error
-
-
-def hour_of_day(stamps: Strings) -> Strings:
-    """Hour, 00 to 23; null where a stamp cannot be read."""
-    return pc.strftime(_parsed(stamps), format="%H")
-
-
-def weekday(stamps: Strings) -> Strings:
-    """Day of the week, 1 (Monday) to 7; null where a stamp cannot be read."""
-    return pc.strftime(_parsed(stamps), format="%u")
-
-
-def _parsed(stamps: Strings) -> Any:
-    return pc.strptime(stamps, format=STAMP_FORMAT, unit="s", error_is_null=True)

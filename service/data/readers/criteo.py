@@ -9,8 +9,9 @@ import tyro
 from service.data.dataset import LABEL_COLUMN
 from service.data.readers.base import Dataset, Layout, Reading
 from service.data.readers.blocks import LineBlocks, check_files
-from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.delimited import DelimitedDataset
 from service.data.readers.records import Delimited
+from service.data.readers.roles import FieldSource, RawForm, Roles
 
 DENSE: Final = tuple(f"I{number}" for number in range(1, 14))
 FIELDS: Final = tuple(f"C{number}" for number in range(1, 27))
@@ -42,4 +43,7 @@ CRITEO_ROLES: Final = Roles(
     ),
     label=LABEL_COLUMN,
     fields={name: FieldSource(column=name) for name in FIELDS},
+)
+CRITEO_FORM: Final = RawForm(
+    roles=CRITEO_ROLES, names=CRITEO_LINES.names, delimiter=CRITEO_LINES.delimiter
 )

@@ -4,21 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-import pyarrow as pa
 import tyro
 
 from service.data.readers.base import Dataset, Layout, Reading
 from service.data.readers.blocks import LineBlocks, check_files, read_header
-from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.delimited import DelimitedDataset
+from service.data.readers.derive import LookedUp, LookedUpLists
 from service.data.readers.movielens_tables import (
     USER_FIELDS,
     Form,
     find_beside,
-    looked_up,
     read_items,
     read_users,
 )
 from service.data.readers.records import Delimited
+from service.data.readers.roles import FieldSource, Roles
 
 CSV_HEADER: Final = ("userId", "movieId", "rating", "timestamp")
 COLUMNS: Final = ("user_id", "item_id", "rating", "timestamp")
@@ -108,7 +108,7 @@ def _user_fields(path: Path, form: Form) -> dict[str, FieldSource]:
     return {
         name: FieldSource(
             column="user_id",
-            derive=looked_up({user: row[name] for user, row in users.items()}, pa.string()),
+            derive=LookedUp(of={user: row[name] for user, row in users.items()}),
         )
         for name in USER_FIELDS
     }
@@ -119,6 +119,6 @@ def _item_fields(path: Path, form: Form) -> dict[str, FieldSource]:
     genres = {item: known.genres for item, known in items.items()}
     years = {item: known.release_year for item, known in items.items()}
     return {
-        "genres": FieldSource(column="item_id", derive=looked_up(genres, pa.list_(pa.string()))),
-        "release_year": FieldSource(column="item_id", derive=looked_up(years, pa.string())),
+        "genres": FieldSource(column="item_id", derive=LookedUpLists(of=genres)),
+        "release_year": FieldSource(column="item_id", derive=LookedUp(of=years)),
     }

@@ -9,11 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-import pyarrow as pa
-
-from service.data.readers.base import Strings
-from service.data.readers.columns import AnyArray, Derive
-
 Form = Literal["100k", "1m", "csv"]
 """``u.data`` and its like; ``ratings.dat`` with ``::``; ``ratings.csv`` of the newer sets."""
 
@@ -87,15 +82,6 @@ def read_items(path: Path, form: Form) -> dict[str, Item]:
     """
     num_columns = 5 + len(GENRES_100K) if form == "100k" else 3
     return {values[0]: _item(values, form) for values in _rows(path, form, num_columns)}
-
-
-def looked_up(side: Mapping[str, object], of: pa.DataType) -> Derive:
-    """From ids to what a side table says of them, null where it says nothing."""
-
-    def derive(ids: Strings) -> AnyArray:
-        return pa.array([side.get(value) for value in ids.to_pylist()], of)
-
-    return derive
 
 
 def _item(values: Sequence[str], form: Form) -> Item:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from service.data.dataset import SourceFile
 from service.data.readers.base import Block, Layout, Rows
-from service.data.readers.delimited import Roles
+from service.data.readers.roles import RawForm, Roles
 
 BATCH_ROWS = 1 << 16
 
@@ -72,8 +72,8 @@ class ParquetDataset:
         return tuple(self._files)
 
     def attachments(self) -> Mapping[str, str]:
-        """Nothing of its own."""
-        return {}
+        """What raw rows look like."""
+        return RawForm(roles=self.roles).attachment()
 
 
 def parquet_columns(path: Path, fields: Mapping[str, bool]) -> list[str]:

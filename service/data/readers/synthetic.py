@@ -13,7 +13,7 @@ from pyarrow import csv
 
 from service.data.dataset import LABEL_COLUMN, SourceFile
 from service.data.readers.base import Block, Layout, Reading, Rows, Strings
-from service.data.readers.criteo import CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
+from service.data.readers.criteo import CRITEO_FORM, CRITEO_LINES, CRITEO_ROLES, DENSE, FIELDS
 from service.data.readers.records import read_records
 from service.data.readers.teacher import CHUNK_ROWS, DENSE_WEIGHTS, RANKS, Draw, Teacher
 
@@ -93,8 +93,8 @@ class SyntheticDataset:
         return ()
 
     def attachments(self) -> Mapping[str, str]:
-        """What the teacher knows."""
-        return {TEACHER_FILE: describe_teacher(self)}
+        """What the teacher knows, and what raw rows look like."""
+        return {TEACHER_FILE: describe_teacher(self), **CRITEO_FORM.attachment()}
 
 
 def raw_text(teacher: Teacher, draw: Draw, num_rows: int) -> bytes:

@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-import pyarrow.compute as pc
 import tyro
 
 from service.data.readers.avazu import common_header
-from service.data.readers.base import Dataset, Layout, Reading, Strings
+from service.data.readers.base import Dataset, Layout, Reading
 from service.data.readers.blocks import COMPRESSIONS, LineBlocks, check_files
-from service.data.readers.columns import AnyArray, Derive
-from service.data.readers.delimited import DelimitedDataset, FieldSource, Roles
+from service.data.readers.delimited import DelimitedDataset
+from service.data.readers.derive import SplitBy
 from service.data.readers.parquet_table import ParquetDataset, parquet_columns
 from service.data.readers.records import Delimited
+from service.data.readers.roles import FieldSource, Roles
 from service.data.readers.table_schema import TableSchema, read_table_schema
 
 PARQUET_ENDINGS = frozenset({".parquet", ".pq"})
@@ -78,18 +78,9 @@ def default_delimiter(path: Path) -> str:
 def table_roles(schema: TableSchema, layout: Layout) -> Roles:
     """What becomes of the columns that the schema names."""
     fields = {name: FieldSource(column=name) for name in schema.categorical} | {
-        name: FieldSource(column=name, derive=split_by(separator))
+        name: FieldSource(column=name, derive=SplitBy(separator=separator))
         for name, separator in schema.lists.items()
     }
     return Roles(
         layout=layout, label=schema.label, fields=fields, click_threshold=schema.click_threshold
     )
-
-
-def split_by(separator: str) -> Derive:
-    """From strings to lists of the values between separators."""
-
-    def derive(strings: Strings) -> AnyArray:
-        return pc.split_pattern(strings, separator)
-
-    return derive

@@ -15,7 +15,8 @@ from models.embeddings.mixed import MixedEmbeddings, WidthUnifier
 from models.embeddings.packed import pack, unpack
 from models.sizing import plan_bytes
 from models.tables import Block, SizingPlan, Table
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 from tests.oracles import mixed_vectors
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mde_forward.json"

@@ -11,7 +11,8 @@ from models.embeddings.choice import Surroundings
 from models.embeddings.quotients import QuotientRemainderChoice, quotient_rows
 from models.sizing import Uniform
 from models.tables import FieldStats
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "compressed.json").read_text())["qr"]
 ROWS = {"user": 50, "day": 4, "tags": 23}

@@ -14,7 +14,8 @@ from models.embeddings.choices import AutoDimChoice
 from models.layers.moments import pooled_moments
 from models.search.autodim import Mixture, gumbel_softmax, temperature
 from models.tables import Block, SizingPlan
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden/autodim.json").read_text())
 CANDIDATES = (2, 8, 16, 24, 32)

@@ -13,7 +13,8 @@ from models.search.autoemb import Controller, SoftMixture
 from models.search.choices import AutoEmbChoice
 from models.search.popularity_runs import runs_of
 from models.tables import Block, FieldStats, SizingPlan
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 from service.search.methods.autoemb import group_worth, profiles
 
 CANDIDATES = (1, 2, 8)

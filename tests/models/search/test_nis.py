@@ -13,7 +13,8 @@ from models.search.choices import NISChoice
 from models.search.nis import MOMENTUM, Controller
 from models.search.nis_options import cells_of, reward
 from models.tables import Block, SizingPlan
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 
 WIDTH = 8
 ROWS = {"a": [7], "b": [3, 12, 15], "c": [2, 10]}

@@ -12,7 +12,8 @@ from models.embeddings.mixed import MixedEmbeddings
 from models.search.choices import OptEmbedChoice
 from models.search.optembed import RandomPrefixes, draws
 from models.tables import Block, SizingPlan
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 
 CANDIDATES = (1, 4, 8)
 ROWS = {"a": 7, "b": 30, "c": 12}

@@ -16,8 +16,9 @@ from service.bench.options import LoaderConfig, LookupConfig, StepConfig
 from service.bench.plain import PlainDeepFM, PlainDLRM
 from service.bench.trainers import ENTRANTS, ConstantFields, DirectTables, StackedTable
 from service.commands.bench import main
-from service.data.batch import Columns, FeatureBuilder
+from service.data.batch import FeatureBuilder
 from service.data.dataset import read_dataset_info
+from service.data.examples import Columns
 from service.data.ingest.options import PrepareConfig
 from service.data.ingest.prepare import prepare
 from service.data.readers.synthetic import Synthetic

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.tables import Block, SizingPlan
-from service.data.batch import Columns, FeatureBuilder, ListColumn
+from service.data.batch import FeatureBuilder
+from service.data.examples import Columns, ListColumn
 
 
 def places(plan):

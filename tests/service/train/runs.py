@@ -16,8 +16,9 @@ from models.layers.linear import set_matmul
 from models.networks import DLRMNetwork
 from models.tables import Block, SizingPlan
 from service.config import OptimizerConfig, TrainConfig
-from service.data.batch import Columns, FeatureBuilder
+from service.data.batch import FeatureBuilder
 from service.data.dataset import read_dataset_info
+from service.data.examples import Columns
 from service.data.loader import Loader
 from service.distributed import joined_ranks
 from service.sizing import SizingFile, read_sizing, write_sizing

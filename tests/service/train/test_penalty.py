@@ -9,8 +9,9 @@ import torch
 from models.networks import DotBiasNetwork, MFNetwork
 from models.tables import FieldStats
 from service.config import OptimizerConfig, TrainConfig
-from service.data.batch import Batch, Columns, ListColumn
+from service.data.batch import Batch
 from service.data.dataset import read_dataset_info, write_dataset_info
+from service.data.examples import Columns, ListColumn
 from service.data.lookup_weights import LookupWeights
 from service.distributed import launch
 from service.sizing import read_sizing
