@@ -20,6 +20,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "plan": "sizing.json + cluster -> sharding.json (where every table lives)",
         "train": "dataset + sizing.json -> run folder (checkpoints, metrics)",
         "evaluate": "run folder + dataset -> AUC, log loss, NE, calibration",
+        "export": "run folder -> artifact that scores raw rows without the training stack",
+        "predict": "artifact + file of raw rows -> a prediction a row",
         "compare": "sizings x budgets x seeds -> quality against bytes, as table and picture",
         "demo": "the whole job on made-up or your own Criteo lines, ending in a table of plans",
         "submit": "run a verb as a job: on this machine, Slurm, Kubernetes, Docker, AWS Batch",

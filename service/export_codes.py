@@ -34,7 +34,7 @@ CHUNK_ROWS: Final = 65_536
 
 
 @torch.no_grad()
-def export_codes(run: Path, folder: Path) -> int:
+def export_codes(run: Path, folder: Path, checkpoint: Path | None = None) -> int:
     """Write codes and values of a run's best checkpoint; the bytes that they take.
 
     Nothing is trained, no process group is joined, and one stored piece of a table is held.
@@ -42,6 +42,7 @@ def export_codes(run: Path, folder: Path) -> int:
     Args:
         run: Run folder of embeddings of kind ``dpq`` or ``mgqe``.
         folder: Where to write; what is there is replaced as a whole.
+        checkpoint: Another one of its checkpoints.
 
     Raises:
         ValueError: If the run has embeddings of another kind.
@@ -54,7 +55,7 @@ def export_codes(run: Path, folder: Path) -> int:
             f"run {run} has embeddings of kind {choice.kind!r}, which has no codes; name a run of "
             f"kind 'dpq' or 'mgqe'"
         )
-    checkpoint = best_checkpoint(RunFolder(run).checkpoints)
+    checkpoint = checkpoint or best_checkpoint(RunFolder(run).checkpoints)
     if checkpoint is None:
         raise FileNotFoundError(f"{run} holds no finished checkpoint; train it to its end")
     plan = replace(read_sizing(run / SIZING_FILE).plan, join=config.network.join)

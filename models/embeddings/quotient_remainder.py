@@ -80,7 +80,11 @@ class Combination(nn.Module):
 
     def forward(self, pooled: KeyedTensor) -> Tensor:
         """The vectors of all fields side by side ``(B, sum of D_f)``."""
-        vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
+        # By name: a sharded collection returns its keys in plan order.
+        return self.join(pooled.to_dict())
+
+    def join(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """The same of the pooled vectors ``(B, d)`` by table."""
         return torch.cat([self._of_field([vectors[n] for n in own]) for own in self.names], dim=1)
 
     def _of_field(self, parts: Sequence[Tensor]) -> Tensor:

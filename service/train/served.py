@@ -44,11 +44,7 @@ def round_tables(model: nn.Module, plan: SizingPlan, dtype: RoundedDtype) -> Non
             assert not shard.numel() or shard.shape[1] == table.stored.embedding_dim
             for rows in torch.split(shard, CHUNK_ROWS):
                 rows.copy_(rounded(rows, dtype))
-                if not rows.isfinite().all():
-                    raise ValueError(
-                        f"table {table.name!r}: it has weights beyond 65,504, the most a half "
-                        f"float holds, which {dtype} needs; serve it in fp32"
-                    )
+                check_rounded(table.name, rows, dtype)
 
 
 def rounded(rows: Tensor, dtype: RoundedDtype) -> Tensor:
@@ -57,9 +53,33 @@ def rounded(rows: Tensor, dtype: RoundedDtype) -> Tensor:
     Integers are those of ``FloatToFusedNBitRowwiseQuantizedSBHalf``, which TorchRec's quantised
     modules use for both widths: scale ``(max - min) / (2^b - 1)`` and bias ``min`` as half floats.
     """
+    stored = as_stored(rows, dtype)
     if dtype == "fp16":
-        return rows.half().float()
-    bits = WEIGHT_BITS[dtype]
-    stored = torch.ops.fbgemm.FloatToFusedNBitRowwiseQuantizedSBHalf(rows.contiguous(), bits)
-    read: Tensor = torch.ops.fbgemm.FusedNBitRowwiseQuantizedSBHalfToFloat(stored, bits)
+        return stored.float()
+    read: Tensor = torch.ops.fbgemm.FusedNBitRowwiseQuantizedSBHalfToFloat(
+        stored, WEIGHT_BITS[dtype]
+    )
     return read
+
+
+def as_stored(rows: Tensor, dtype: RoundedDtype) -> Tensor:
+    """Rows ``(R, d)`` as half floats, or as the bytes of integers with their scale and bias."""
+    if dtype == "fp16":
+        return rows.half()
+    stored: Tensor = torch.ops.fbgemm.FloatToFusedNBitRowwiseQuantizedSBHalf(
+        rows.contiguous(), WEIGHT_BITS[dtype]
+    )
+    return stored
+
+
+def check_rounded(table: str, rows: Tensor, dtype: RoundedDtype) -> None:
+    """Refuse weights that a half float cannot hold.
+
+    Raises:
+        ValueError: If a row that was rounded and read back is not finite.
+    """
+    if not rows.isfinite().all():
+        raise ValueError(
+            f"table {table!r}: it has weights beyond 65,504, the most a half float holds, which "
+            f"{dtype} needs; serve it in fp32"
+        )

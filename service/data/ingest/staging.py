@@ -18,18 +18,19 @@ RENAME_EXCHANGE: Final = 2
 
 
 @contextmanager
-def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
+def staged_folder(output: Path, *, overwrite: bool, mark: str = DATASET_FILE) -> Iterator[Path]:
     """Yield a folder beside ``output`` that takes its place when the block ends without error.
 
     Args:
         output: The folder to be made.
-        overwrite: Whether a dataset that is there already may be replaced.
+        overwrite: Whether what is there already may be replaced.
+        mark: File by which a folder of the kind that may be replaced is known.
 
     Raises:
         FileExistsError: If ``output`` exists and may not be replaced.
         OSError: If the folder cannot be written.
     """
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, mark=mark)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{output.name}.partial-", dir=output.parent))
@@ -38,7 +39,7 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
-        _take_place(folder, output, overwrite=overwrite)
+        _take_place(folder, output, overwrite=overwrite, mark=mark)
     except OSError as error:
         # Errors of the inputs bring their own text; those of the disk only a number.
         raise (_cannot_write(output, error) if error.errno in DISK_ERRORS else error) from error
@@ -46,7 +47,7 @@ def staged_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_output(output: Path, *, overwrite: bool) -> None:
+def check_output(output: Path, *, overwrite: bool, mark: str = DATASET_FILE) -> None:
     """Refuse to write where something is that is not to be replaced.
 
     Raises:
@@ -56,10 +57,12 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{output} exists; choose another --output or add --overwrite")
-    if not (output / DATASET_FILE).is_file():
+    if not (output / mark).is_file():
+        kind = Path(mark).stem
+        article = "an" if kind[0] in "aeiou" else "a"
         raise FileExistsError(
-            f"{output} exists and is not a dataset (it has no {DATASET_FILE}); --overwrite "
-            f"replaces datasets only, choose another --output"
+            f"{output} exists and is not {article} {kind} (it has no {mark}); --overwrite replaces "
+            f"{kind}s only, choose another --output"
         )
 
 
@@ -72,20 +75,20 @@ def _cannot_write(output: Path, error: OSError) -> OSError:
     return OSError(f"{output} cannot be written: {reason}; {mend} --output")
 
 
-def _take_place(folder: Path, output: Path, *, overwrite: bool) -> None:
-    """Rename, so that at every moment a whole dataset is on disk; what was there is in ``folder``.
+def _take_place(folder: Path, output: Path, *, overwrite: bool, mark: str) -> None:
+    """Rename, so that at every moment a whole folder is on disk; what was there is in ``folder``.
 
     Readers, processes that are killed here, and others that do the same find the old one or the
     new one under its name.
     """
-    check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite, mark=mark)
     try:
         folder.rename(output)
         return
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    check_output(output, overwrite=overwrite)  # somebody may have been faster
+    check_output(output, overwrite=overwrite, mark=mark)  # somebody may have been faster
     if not _exchange(folder, output):
         old = folder.with_name(f"{folder.name}-old")
         output.rename(old)
