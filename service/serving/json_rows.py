@@ -74,10 +74,10 @@ def _lists(
     name: str, values: Sequence[object], separator: str | None, faults: Faults
 ) -> "pa.Array[pa.ListScalar]":
     """Lists of texts; a text is cut as it would be in a file."""
-    rows = []
+    rows: list[list[str | None]] = []
     for place, value in enumerate(values):
         if isinstance(value, str) and separator:
-            rows.append(value.split(separator))
+            rows.append([*value.split(separator)])
         elif value is None or isinstance(value, list | tuple):
             rows.append([_text(name, inner, place, faults) for inner in value or ()])
         else:

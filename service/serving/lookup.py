@@ -71,7 +71,7 @@ class Lookup:
         """Write a table's pooled vectors ``(B, d)``."""
         rows = route(table, ids)
         vectors = self._rows[table.name].vectors(torch.from_numpy(rows.values))
-        if len(vectors) == len(place) and (rows.lengths == 1).all():
+        if table.field not in self._lists and len(vectors) == len(place):
             place.copy_(vectors)
             return
         example = np.repeat(np.arange(len(rows.lengths)), rows.lengths)

@@ -141,7 +141,8 @@ def _json_lines(path: Path, form: RawForm, inputs: Sequence[str]) -> Iterator[Ra
 def _parsed(block: Block) -> tuple[list[dict[str, object]], list[int], dict[int, str]]:
     assert isinstance(block.payload, bytes | bytearray), "blocks of text hold text"
     rows, lines, wrong = [], [], {}
-    for place, line in enumerate(block.payload.split(b"\n")[: block.num_lines]):
+    texts: list[bytes] = bytes(block.payload).split(b"\n")
+    for place, line in enumerate(texts[: block.num_lines]):
         try:
             row = json.loads(line)
         except ValueError as error:

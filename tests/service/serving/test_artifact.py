@@ -1,0 +1,143 @@
+"""What an artifact makes of raw rows, good and bad, and what it needs to be installed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.__main__ import EXIT_REJECTED, main
+from service.serving import BadRowsError, load
+from tests.service.serving.served_runs import NUM_TEST, text
+
+TRAINING_STACK = ("torchrec", "fbgemm_gpu", "torchmetrics", "torchx", "tensordict")
+
+
+@pytest.fixture(scope="module")
+def artifact(fp32):
+    return load(fp32)
+
+
+@pytest.fixture(scope="module")
+def expected(artifact, served_run):
+    return artifact.predict(served_run.json_rows)
+
+
+def test_scoring_needs_nothing_of_the_training_stack(served_run, fp32, expected, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(text(served_run.json_rows))
+    blocked = f"class Blocked:\n def find_spec(self, name, path=None, target=None):\n  if name.split('.')[0] in {TRAINING_STACK}: raise ImportError(name)\n"  # noqa: E501
+    code = (
+        f"import sys\n{blocked}sys.meta_path.insert(0, Blocked())\n"
+        f"from service.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(fp32), "--input", str(rows)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    header, *lines = done.stdout.splitlines()
+    assert header == "prediction"
+    np.testing.assert_allclose([float(line) for line in lines], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_files_of_every_form_score_alike(form, artifact, served_run, fp32, expected, tmp_path):
+    path, output = tmp_path / f"rows.{form}", tmp_path / "out.parquet"
+    if form == "jsonl":
+        path.write_bytes(text(served_run.json_rows))
+    elif form == "parquet":
+        pq.write_table(pa.Table.from_pylist(served_run.json_rows), path)
+    else:
+        whole = served_run.config.data.parent / "rows.csv"
+        header, *lines = whole.read_text().splitlines(keepends=True)
+        path.write_text(header + "".join(lines[-NUM_TEST:]))
+    assert main(["predict", str(fp32), "--input", str(path), "--output", str(output)]) == 0
+    found = pq.read_table(output)["prediction"].to_numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_batches_do_not_matter(artifact, served_run, expected):
+    one_by_one = [artifact.predict([row])[0] for row in served_run.json_rows[:20]]
+    np.testing.assert_allclose(one_by_one, expected[:20], atol=1e-6)
+    assert artifact.predict([]).shape == (0,)
+
+
+BAD = {
+    "column 'word' is not there; give null for a missing value": {"word": ...},
+    "column price: 'dear' is not a number": {"price": "dear"},
+    "column rank: '-1.0' is negative, and the transform 'none' keeps values": {"rank": -1.0},
+    "column 'site': 1.5, expected text or a whole number or null": {"site": 1.5},
+    "column 'device': True, expected text or a whole number or null": {"device": True},
+    "column 'tags': 3, expected a list of texts or one text with '|' between them": {"tags": 3},
+    "column rank: 'inf' is not a finite number": {"rank": float("inf")},
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_row_is_named_with_its_reason(reason, artifact, served_run):
+    rows = [dict(row) for row in served_run.json_rows[:3]]
+    for name, value in BAD[reason].items():
+        rows[1][name] = value
+        if value is ...:
+            del rows[1][name]
+    with pytest.raises(BadRowsError) as caught:
+        artifact.predict(rows)
+    assert caught.value.reasons == {1: reason}
+
+
+def test_unknown_and_missing_values_have_vectors_of_their_own(artifact, served_run):
+    row = served_run.json_rows[0]
+    known, new, newer, missing, empty = (
+        artifact.predict([row | {"site": value}])[0]
+        for value in (row["site"], "never seen", "nor this", None, "")
+    )
+    assert new == newer != missing == empty
+    assert known not in (new, missing)
+    columns = artifact.encode([row | {"site": "never seen", "tags": ["x", "y"]}]).columns
+    counted = artifact.num_unknown(columns)
+    assert (counted["site"], counted["tags"]) == (1, 2)
+
+
+def test_bad_rows_of_a_file_end_it_or_are_left_out(fp32, served_run, expected, tmp_path, capsys):
+    path, output = tmp_path / "rows.jsonl", tmp_path / "out.csv"
+    rows = [dict(row) for row in served_run.json_rows[:4]]
+    rows[2]["price"] = "dear"
+    path.write_bytes(text(rows[:3]) + b"{broken\n" + text(rows[3:]))
+    arguments = ["predict", str(fp32), "--input", str(path), "--output", str(output)]
+    assert main(arguments) == EXIT_REJECTED
+    said = capsys.readouterr().err
+    assert "row 3: column price: 'dear' is not a number" in said
+    assert "row 4: not JSON" in said
+    assert not output.exists()
+    assert main([*arguments, "--skip-bad-rows", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_bad"] == 2
+    _, *values = output.read_text().splitlines()
+    assert [value == "" for value in values] == [False, False, True, True, False]
+    assert float(values[4]) == pytest.approx(expected[3], abs=1e-6)
+
+
+def test_a_file_that_lacks_a_column_is_told_which(fp32, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text("price,rank,site,word,tags\n1,2,a,b,c\n")
+    assert main(["predict", str(fp32), "--input", str(path)]) == EXIT_REJECTED
+    assert "has no column 'device'; its columns are price, rank" in capsys.readouterr().err
+
+
+def test_a_file_that_has_changed_is_refused(fp32, tmp_path):
+    copied = tmp_path / "copied"
+    copied.mkdir()
+    for path in fp32.rglob("*"):
+        target = copied / path.relative_to(fp32)
+        target.mkdir() if path.is_dir() else target.write_bytes(path.read_bytes())
+    victim: Path = next((copied / "tables").iterdir())
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is not the file that was exported .*export the run"):
+        load(copied)
