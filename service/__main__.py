@@ -22,6 +22,7 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "evaluate": "run folder + dataset -> AUC, log loss, NE, calibration",
         "export": "run folder -> artifact that scores raw rows without the training stack",
         "predict": "artifact + file of raw rows -> a prediction a row",
+        "serve-model": "artifact -> predictions over HTTP, reloaded when there is a new version",
         "compare": "sizings x budgets x seeds -> quality against bytes, as table and picture",
         "demo": "the whole job on made-up or your own Criteo lines, ending in a table of plans",
         "submit": "run a verb as a job: on this machine, Slurm, Kubernetes, Docker, AWS Batch",
@@ -33,7 +34,8 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
         "bench": "measure ingest, loader and training step on this machine",
     }
 )
-"""Each verb is ``service/commands/<verb>.py`` with ``main(argv) -> exit code``."""
+"""Each verb is ``service/commands/<verb>.py`` with ``main(argv) -> exit code``; in the file's name
+- is _."""
 
 EXIT_REJECTED: Final = 2
 EXIT_CANNOT_PLAN: Final = 3
@@ -53,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         return _reject("mixdim", f"{verb!r} is not a verb; verbs: {', '.join(VERBS)}")
-    command: Callable[[Sequence[str]], int] = import_module(f"service.commands.{verb}").main
+    module = import_module(f"service.commands.{verb.replace('-', '_')}")
+    command: Callable[[Sequence[str]], int] = module.main
     try:
         return command(rest)
     except PlanError as error:

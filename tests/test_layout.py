@@ -43,7 +43,7 @@ def num_lines(function: ast.FunctionDef) -> int:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_module_with_main(verb: str) -> None:
-    path = ROOT / "service" / "commands" / f"{verb}.py"
+    path = ROOT / "service" / "commands" / f"{verb.replace('-', '_')}.py"
     (entry,) = [function for function in functions(path) if function.name == "main"]
     assert [argument.arg for argument in entry.args.args] == ["argv"]
 
