@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import signal
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class ServeModelCommand:
     """Folder written by ``mixdim export``, or a link to one."""
 
     port: int = 8080
-    """Port to listen on."""
+    """Port to listen on; 0 for any that is free."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 inside a container."""
@@ -59,7 +61,20 @@ class ServeModelCommand:
 def main(argv: Sequence[str]) -> int:
     """Serve until told to stop; requests that have come by then are answered."""
     command = tyro.cli(ServeModelCommand, args=list(argv), prog="mixdim serve-model")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a version to be replaced
+    with _listening(command.host, command.port) as listener:
+        _serve(command, listener)
+    return 0
 
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=512)
+    except OSError as error:
+        raise OSError(f"port {port} on {host}: {error.strerror}; give another --port") from error
+
+
+def _serve(command: ServeModelCommand, listener: socket.socket) -> None:
     import torch
     import uvicorn
 
@@ -78,20 +93,9 @@ def main(argv: Sequence[str]) -> int:
     options = ServingOptions(
         batches=limits, max_body_bytes=command.max_body_bytes, poll_seconds=command.poll_seconds
     )
-    manifest = model.artifact.manifest
-    logger.info(
-        "serving %s, version %s, on http://%s:%d",
-        manifest.name,
-        manifest.version,
-        command.host,
-        command.port,
+    served, (host, port) = model.artifact.manifest, listener.getsockname()[:2]
+    logger.info("serving %s, version %s, on http://%s:%d", served.name, served.version, host, port)
+    config = uvicorn.Config(
+        make_app(model, options), log_level="warning", access_log=False, server_header=False
     )
-    uvicorn.run(
-        make_app(model, options),
-        host=command.host,
-        port=command.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-    )
-    return 0
+    uvicorn.Server(config).run(sockets=[listener])
