@@ -46,7 +46,7 @@ from service.warm_up import PROJECTIONS, TABLES, projection_slots
 
 logger = logging.getLogger(__name__)
 
-SERVED_KINDS = ("mixed", "quotient_remainder", "dpq", "mgqe")
+SERVED_KINDS = ("mixed", "pruned", "quotient_remainder", "dpq", "mgqe")
 """Embeddings that are exported; the others are nets that a search chooses from."""
 
 
@@ -75,7 +75,7 @@ class Source:
 
     def projections(self) -> dict[str, Tensor]:
         """What the rows of narrow tables are multiplied with ``(d, D_f)``, by table."""
-        if self.config.embeddings.kind != "mixed":
+        if self.config.embeddings.kind not in {"mixed", "pruned"}:
             return {}
         return {
             name: torch.from_numpy(self.stored.read(f"{PROJECTIONS}{index}")[slot].copy())

@@ -105,7 +105,8 @@ class Batcher:
 
     def _take(self) -> list[_Request]:
         """Requests of a batch, in the order in which they came; at least one."""
-        batch, num_rows = [], 0
+        batch: list[_Request] = []
+        num_rows = 0
         while self._waiting:
             rows = len(self._waiting[0].rows)
             if batch and num_rows + rows > self._limits.max_rows:
