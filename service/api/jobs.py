@@ -228,7 +228,8 @@ class Jobs:
             _get(connection, job)
             rows = connection.execute(query).mappings().all()
         names = Happening.__slots__
-        return [Happening(**{name: row[name] for name in names}) for row in rows]
+        found = [{name: row[name] for name in names} for row in rows]
+        return [Happening(**line | {"state": State(line["state"])}) for line in found]
 
     def _check_waiting(self, connection: Connection, owner: str) -> None:
         is_waiting = (jobs.c.owner == owner) & (jobs.c.state == State.QUEUED)
