@@ -74,9 +74,16 @@ class Home:
             ApiError: If there is none, or it lies elsewhere.
         """
         found = _inside(self.existing(kind, name), path)
-        if not found.is_file():
+        if not _is_file(found):
             raise ApiError(404, f"there is no such file in {name!r}")
         return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _inside(folder: Path, path: str) -> Path:
@@ -89,7 +96,7 @@ def _inside(folder: Path, path: str) -> Path:
         raise ApiError(404, "there is no such file")
     try:
         found = (folder / path).resolve()
-    except (OSError, RuntimeError):  # a loop of links, a name that is too long
+    except (OSError, RuntimeError):  # a loop of links
         raise ApiError(404, "there is no such file") from None
     if not found.is_relative_to(folder.resolve()) or found == folder.resolve():
         raise ApiError(404, "there is no such file")

@@ -2,10 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from service.api.errors import ApiError
 from service.data.dataset import DatasetInfo, read_dataset_info
@@ -15,12 +15,15 @@ from service.run_folder import (
     RESULT_FILE,
     RUN_FILE,
     SHARDING_FILE,
+    SIZING_FILE,
     without_nan,
 )
 from service.sharding_file import read_sharding
 from service.sizing import SizingFile, read_sizing, sizing_bytes
 from sharding.placement import Placement
 
+Found = TypeVar("Found")
+FP32_BYTES: Final = 4
 TAIL_BYTES: Final = 1 << 14
 """Read from the end of metrics.jsonl for the last line of training."""
 
@@ -100,28 +103,29 @@ def explain_rows(
 
 def explain_run(path: Path) -> list[dict[str, Any]]:
     """The tables of a run."""
-    sizing = _read(read_sizing, path / "sizing.json")
+    sizing = _read(read_sizing, path / SIZING_FILE)
     data = Path(str(read_json(path / RUN_FILE).get("config", {}).get("data", "")))
-    info = read_dataset_info(data) if (data / "dataset.json").is_file() else None
-    has_placement = (path / SHARDING_FILE).is_file()
-    placement = read_sharding(path / SHARDING_FILE) if has_placement else None
-    return explain_rows(sizing, info, placement)
+    info, placement = _found(read_dataset_info, data), _found(read_sharding, path / SHARDING_FILE)
+    try:
+        return explain_rows(sizing, info, placement)
+    except ValueError:  # a method's own tables lie elsewhere than the plan's
+        return explain_rows(sizing, info)
 
 
 def placement_of(path: Path) -> dict[str, Any]:
     """Which rank holds what of a run."""
     placement = _read(read_sharding, path / SHARDING_FILE)
-    sizing = _read(read_sizing, path / "sizing.json")
-    costs = sizing_bytes(sizing).tables
+    costs = sizing_bytes(_read(read_sizing, path / SIZING_FILE)).tables
     ranks: dict[int, dict[str, Any]] = {
         rank: {"rank": rank, "bytes": 0, "tables": []} for rank in range(placement.num_ranks)
     }
     for table in placement.tables:
         cells = table.num_embeddings * table.embedding_dim
-        cost = costs[table.name]
+        cost = costs.get(table.name)  # None for a method's own tables
+        whole = cost.weights + cost.optimizer_state if cost else FP32_BYTES * cells
         for shard in table.shards:
             share = shard.num_rows * shard.num_columns / cells
-            num_bytes = round((cost.weights + cost.optimizer_state) * share)
+            num_bytes = round(whole * share)
             ranks[shard.rank]["bytes"] += num_bytes
             ranks[shard.rank]["tables"].append(
                 {
@@ -218,10 +222,18 @@ def _metric_lines(path: Path, *, tail: bool = False) -> Iterator[dict[str, Any]]
                 yield content
 
 
-def _read(reader: Any, path: Path) -> Any:
+def _found(reader: Callable[[Path], Found], path: Path) -> Found | None:
+    """What a reader finds; None where there is nothing, or nothing that it can read."""
     try:
         return reader(path)
-    except FileNotFoundError:
+    except (OSError, ValueError):
+        return None
+
+
+def _read(reader: Callable[[Path], Found], path: Path) -> Found:
+    try:
+        return reader(path)
+    except OSError:
         raise ApiError(404, f"{path.name} is not there yet") from None
     except ValueError as error:
         said = str(error).replace(str(path), path.name)

@@ -80,7 +80,9 @@ def serving(
     service: Service = app.state.service
     secrets = {role.value: service.accounts.create(role.value, role)[1] for role in Role}
     server = uvicorn.Server(
-        uvicorn.Config(guarded(app), port=0, log_level="error", access_log=False)
+        uvicorn.Config(
+            guarded(app), port=0, log_level="error", access_log=False, server_header=False
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -49,7 +49,7 @@ def credentials(client: Client) -> dict[str, dict[str, str]]:
     accounts.revoke(token.id)
     good = client.secrets["admin"]
     shown = {
-        "empty": "Bearer ",
+        "empty": "Bearer",
         "wrong": "Bearer mixdim_wrong",
         "expired": f"Bearer {expired}",
         "revoked": f"Bearer {revoked}",

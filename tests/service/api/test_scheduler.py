@@ -15,9 +15,9 @@ from service.api.database import connect, upgrade
 from service.api.jobs import Jobs, NewJob
 from service.api.scheduler import Scheduler, as_job
 from service.api.states import Event, State
-from service.api.telemetry import ServiceMetrics
 from service.job import JobError
 from service.jobs.launcher import Job, JobState, JobStatus
+from service.metrics.service import ServiceMetrics
 
 REQUEST = {"nodes": 1, "ranks_per_node": 1, "host": "cpu-small", "image": None, "max_retries": 0}
 NEW = NewJob(

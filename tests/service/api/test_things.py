@@ -1,0 +1,142 @@
+"""What jobs make, as it is read over HTTP, against the files and functions that made it."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from service.api.home import Home
+from service.api.jobs import NewJob
+from service.api.states import Event
+from service.sizing import SizingFile, sizing_bytes
+from tests.service.api.served import Client, serving
+from tests.service.api.things import METRICS, RANKS, STEPS, fill
+
+
+@pytest.fixture(scope="module")
+def sizing_and_client(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[SizingFile, Client]]:
+    """A service that has worked."""
+    home = tmp_path_factory.mktemp("things") / "home"
+    sizing = fill(Home(home))
+    with serving(home, "sleep 100") as client:
+        yield sizing, client
+
+
+@pytest.fixture(scope="module")
+def sizing(sizing_and_client: tuple[SizingFile, Client]) -> SizingFile:
+    return sizing_and_client[0]
+
+
+@pytest.fixture(scope="module")
+def things(sizing_and_client: tuple[SizingFile, Client]) -> Client:
+    return sizing_and_client[1]
+
+
+def test_everything_is_listed_by_name(things: Client) -> None:
+    for kind, name in (("datasets", "d"), ("sizings", "s"), ("runs", "r"), ("frontiers", "f")):
+        assert [item["name"] for item in things.get(f"/{kind}")["items"]] == [name]
+
+
+def test_a_dataset_tells_its_fields(things: Client) -> None:
+    found = things.get("/datasets/d")
+    assert [(field["name"], field["ids"]) for field in found["fields"]] == [("C1", 50), ("C2", 20)]
+    assert found["splits"] == {"train": 90, "validation": 8, "test": 8}
+
+
+def test_a_sizing_tells_widths_and_bytes(things: Client, sizing: SizingFile) -> None:
+    found = things.get("/sizings/s")
+    cost = sizing_bytes(sizing)
+    assert found["bytes"] == {"training": cost.training_bytes, "serving": cost.serving_bytes}
+    assert sum(row["bytes"] for row in found["fields"]) == cost.training_bytes
+
+
+def test_a_run_explains_its_tables(things: Client, sizing: SizingFile) -> None:
+    rows = things.get("/runs/r/explain")
+    assert {row["field"]: (row["asked"], row["used"]) for row in rows} == {
+        name: (block.asked_dim, block.embedding_dim) for name, (block,) in sizing.fields.items()
+    }
+    assert all(row["placement"] and row["coverage"] is not None for row in rows)
+
+
+def test_the_bytes_of_all_ranks_are_those_of_the_tables(things: Client, sizing: SizingFile) -> None:
+    ranks = things.get("/runs/r/placement")["ranks"]
+    costs = sizing_bytes(sizing).tables.values()
+    assert len(ranks) == RANKS
+    assert sum(rank["bytes"] for rank in ranks) == pytest.approx(
+        sum(cost.weights + cost.optimizer_state for cost in costs), abs=4
+    )
+    placed = [table for rank in ranks for table in rank["tables"]]
+    cells = sum(table["rows"] * table["columns"] for table in placed)
+    assert cells == sum(b.num_embeddings * b.embedding_dim for (b,) in sizing.fields.values())
+
+
+def test_metrics_are_the_lines_behind_a_step(things: Client) -> None:
+    assert things.get("/runs/r/metrics")["items"] == [*METRICS[:2]]
+    assert things.get("/runs/r/metrics?since=10")["items"] == [METRICS[1]]
+    assert things.get("/runs/r/metrics?kind=validation")["items"] == [METRICS[2]]
+
+
+def test_a_frontier_tells_its_points(things: Client) -> None:
+    (point,) = things.get("/frontiers/f")
+    assert (point["method"], point["bytes"], point["scores"]) == ("popularity", 100, {"auc": 0.75})
+
+
+def test_files_are_listed_and_come_whole(things: Client) -> None:
+    run = things.service.home.path / "runs" / "r"
+    for file in things.get("/runs/r/files"):
+        content = things.call("GET", f"/api/v1/runs/r/files/{file['path']}").content
+        assert content == (run / file["path"]).read_bytes()
+        assert len(content) == file["bytes"]
+
+
+def test_a_part_of_a_file_is_a_part(things: Client) -> None:
+    whole = (things.service.home.path / "runs" / "r" / "run.json").read_bytes()
+    answer = things.call("GET", "/api/v1/runs/r/files/run.json", headers={"Range": "bytes=5-9"})
+    assert (answer.status_code, answer.content) == (206, whole[5:10])
+
+
+def test_a_live_training_tells_its_progress_and_its_ranks(things: Client) -> None:
+    new = NewJob(
+        owner="submitter",
+        name="live",
+        verb="train",
+        arguments=("smoke",),
+        request={
+            **{"nodes": 1, "ranks_per_node": 2, "host": "cpu-small", "image": None},
+            **{"max_retries": 0, "run": None, "preset": "smoke"},
+        },
+        request_sha256="x",
+        folder="runs/r",
+        num_ports=2,
+    )
+    job = things.service.jobs.create(new)[0].id
+    things.wait(job, "running")
+    shown = things.get(f"/jobs/{job}")
+    assert shown["progress"] == {
+        **{"step": 20, "steps": STEPS, "epoch": 0, "fraction": 20 / STEPS},
+        "examples_per_second": 5.0,
+    }
+    port = things.service.jobs.get(job).metrics_port or 0
+    groups = things.get("/discovery")
+    assert [group["targets"] for group in groups] == [[f"127.0.0.1:{port + r}"] for r in (0, 1)]
+    assert [group["labels"]["rank"] for group in groups] == ["0", "1"]
+    assert {group["labels"]["run"] for group in groups} == {"r"}
+    run = things.get("/runs/r")
+    assert (run["state"], run["job"], run["preset"]) == ("running", job, "smoke")
+    things.service.jobs.move(job, Event.CANCEL)
+    things.wait(job)
+    assert things.get("/discovery") == []
+
+
+def test_what_is_damaged_is_said_to_be(things: Client) -> None:
+    broken = things.service.home.path / "runs" / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    (broken / "sizing.json").write_text(json.dumps({"fields": 3}))
+    assert things.get("/runs/broken")["scores"] is None
+    for view in ("explain", "placement"):
+        answer = things.call("GET", f"/api/v1/runs/broken/{view}")
+        assert answer.status_code in (404, 409), answer.text
+        assert str(broken) not in answer.text
