@@ -207,7 +207,7 @@ def frontiers(service: Served, _account: Viewer) -> Names:
 @router.get("/frontiers/{name}")
 def frontier(service: Served, _account: Viewer, name: Called) -> list[FrontierPoint]:
     """Points of a comparison: quality against bytes."""
-    return points_of_comparison(service.home.existing("frontiers", name))
+    return points_of_comparison(service.home.file("frontiers", name, "frontier.json").parent)
 
 
 def _named(service: Service, kind: Kind, marker: str) -> list[dict[str, Any]]:

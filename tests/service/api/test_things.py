@@ -80,7 +80,7 @@ def test_metrics_are_the_lines_behind_a_step(things: Client) -> None:
 
 def test_a_frontier_tells_its_points(things: Client) -> None:
     (point,) = things.get("/frontiers/f")
-    assert (point["method"], point["bytes"], point["scores"]) == ("popularity", 100, {"auc": 0.75})
+    assert (point["method"], point["bytes"], point["value"]) == ("popularity", 100, 0.75)
 
 
 def test_files_are_listed_and_come_whole(things: Client) -> None:

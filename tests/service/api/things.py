@@ -30,6 +30,8 @@ POINT = {
     "recipe": "dlrm",
     "sizing": "popularity",
     "budget": "4x",
+    "dtype": "",
+    "widths": {"C1": [8], "C2": [4]},
     "figures": {"training_bytes": 100.0, "serving_bytes": 50.0},
     "metric": "auc",
     "scores": {"auc": {"mean": 0.75, "sd": 0.01, "half_width": 0.02, "n": 3}},
