@@ -9,6 +9,7 @@ import yaml
 
 from deploy.kubernetes.command_line import metrics_ports, pod_command
 from deploy.kubernetes.pod import pod_spec
+from deploy.kubernetes.scraping import pod_monitor_spec
 
 if TYPE_CHECKING:
     from torchx.specs import Resource
@@ -82,7 +83,9 @@ def manifest(
         objects = [_rendezvous(name, labels), _walls(name, labels, ports), *objects]
     objects.append(_no_disruption(name, labels, nodes))
     if ports:
-        objects.append(_scraping(name, labels, list(ports)))
+        monitor = _object("PodMonitor", "monitoring.coreos.com/v1", name, labels)
+        scraped = pod_monitor_spec(command, name, labels, list(ports), nodes)
+        objects.append({**monitor, "spec": scraped})
     return objects
 
 
@@ -199,19 +202,4 @@ def _no_disruption(name: str, labels: Mapping[str, str], nodes: int) -> dict[str
     return {
         **_object("PodDisruptionBudget", "policy/v1", name, labels),
         "spec": {"minAvailable": nodes, "selector": {"matchLabels": dict(labels)}},
-    }
-
-
-def _scraping(name: str, labels: Mapping[str, str], ports: Sequence[str]) -> dict[str, Any]:
-    """Has Prometheus' operator scrape every rank, under the labels that the service gives them."""
-    source = ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"]
-    renamed = [{"sourceLabels": source, "targetLabel": label} for label in ("job", "run")]
-    return {
-        **_object("PodMonitor", "monitoring.coreos.com/v1", name, labels),
-        "spec": {
-            "selector": {"matchLabels": dict(labels)},
-            "podMetricsEndpoints": [
-                {"port": port, "interval": "15s", "relabelings": renamed} for port in ports
-            ],
-        },
     }

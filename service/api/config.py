@@ -65,6 +65,10 @@ class ServiceConfig:
     grace_seconds: float = 60.0
     """What a cancelled job of this machine gets to write its checkpoint."""
 
+    end_jobs: bool = False
+    """Whether jobs of this machine write their checkpoints and end when the service is told to
+    stop. They go on without it otherwise, which they cannot where a container ends with it."""
+
     poll_seconds: float = 0.5
     """Time between two looks at the jobs."""
 

@@ -9,6 +9,7 @@ cancelled again; what no launcher knows any more has failed.
 import logging
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -60,10 +61,21 @@ class Scheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after this turn; jobs go on."""
+        """End after this turn; jobs go on, unless they are to end with the service."""
         self._stop.set()
         self._wake.set()
         self._thread.join()
+        if self._config.end_jobs:
+            self._end_local()
+
+    def _end_local(self) -> None:
+        launcher = self._launchers[LOCAL]
+        here = [job.id for job in self._jobs.unfinished() if job.scheduler == LOCAL]
+        handles = [handle for handle in map(launcher.find, here) if handle]
+        for handle in handles:
+            launcher.cancel(handle)
+        while not all(launcher.status(handle).state.is_final for handle in handles):
+            time.sleep(self._config.poll_seconds)
 
     def wake(self) -> None:
         """Take a turn soon: something was asked for."""

@@ -118,6 +118,26 @@ def test_ranks_with_metrics_are_scraped_on_every_port() -> None:
     assert "PodMonitor" not in by_kind(together())
 
 
+def test_every_rank_is_scraped_under_its_own_number() -> None:
+    watched = [*TRAIN, "--metrics-port=9400"]
+    objects = manifest(
+        watched, name="a", nodes=2, ranks_per_node=2, resource=find_resource("gpu-1")
+    )
+    endpoints = by_kind(objects)["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    ranks = {
+        (rule["regex"], endpoint["port"]): rule["replacement"]
+        for endpoint in endpoints
+        for rule in endpoint["relabelings"]
+        if rule["targetLabel"] == "rank"
+    }
+    assert ranks == {
+        ("0", "metrics-0"): "0",
+        ("0", "metrics-1"): "1",
+        ("1", "metrics-0"): "2",
+        ("1", "metrics-1"): "3",
+    }
+
+
 def test_gpus_and_cores_are_those_of_the_host() -> None:
     inside = container(manifest(TRAIN, name="a", ranks_per_node=8, resource=find_resource("gpu-8")))
     assert inside["resources"]["limits"]["nvidia.com/gpu"] == "8"

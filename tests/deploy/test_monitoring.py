@@ -1,4 +1,4 @@
-"""Rules, alerts and containers: they parse, and they name only what exists."""
+"""Rules and alerts: they parse, and they name only what exists."""
 
 import re
 import shutil
@@ -7,22 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.deploy.monitored import METRIC, PROMETHEUS, ROOT, declared_names, rules
 
-COMPOSE = ROOT / "docker" / "compose.yaml"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 
 
 @pytest.fixture(scope="module")
 def declared() -> set[str]:
     return declared_names()
-
-
-@pytest.fixture(scope="module")
-def compose() -> Any:
-    return yaml.safe_load(COMPOSE.read_text())
 
 
 def alerts() -> dict[str, dict[str, Any]]:
@@ -65,43 +58,6 @@ def test_the_page_on_monitoring_lists_every_alert() -> None:
     assert re.findall(r"^\| \[`(\w+)`\]\(runbook\.md#\w+\) \|", page, re.MULTILINE) == list(
         alerts()
     )
-
-
-def test_prometheus_scrapes_every_rank_that_compose_starts(compose: Any) -> None:
-    train = compose["services"]["train"]["command"]
-    options = dict(option[2:].split("=") for option in train if "=" in option)
-    first, ranks = int(options["metrics-port"]), int(options["nproc"])
-    job, _ = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
-    targets = [(static["targets"], static["labels"]) for static in job["static_configs"]]
-    assert targets == [
-        ([f"train:{first + rank}"], {"run": "last", "rank": str(rank)}) for rank in range(ranks)
-    ]
-    assert options["metrics-host"] == "0.0.0.0"
-
-
-def test_compose_opens_ports_on_this_machine_only(compose: Any) -> None:
-    ports = [port for service in compose["services"].values() for port in service["ports"]]
-    assert len(ports) == 3
-    assert all(port.startswith("127.0.0.1:") for port in ports)
-
-
-def test_files_that_compose_mounts_exist(compose: Any) -> None:
-    mounts = [m for service in compose["services"].values() for m in service["volumes"]]
-    own = [mount.split(":")[0] for mount in mounts if mount.startswith("..")]
-    assert len(own) == 3
-    assert all((COMPOSE.parent / path).exists() for path in own)
-
-
-def test_the_image_has_no_entry_point_and_no_root() -> None:
-    instructions = [
-        line.split(maxsplit=1)
-        for line in (ROOT / "docker" / "Dockerfile").read_text().splitlines()
-        if line and line[0].isupper()
-    ]
-    names = [instruction[0] for instruction in instructions]
-    assert "ENTRYPOINT" not in names  # TorchX passes a shell as the command
-    users = [rest for name, rest in instructions if name == "USER"]
-    assert users[-1:] == ["10001"]
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")

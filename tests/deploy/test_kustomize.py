@@ -1,0 +1,86 @@
+"""Kustomize bases and overlays: rendered by kubectl, valid, and equal to what code describes."""
+
+import functools
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from torchx.specs import Resource
+
+from deploy.kubernetes import manifest, to_yaml
+from deploy.kubernetes.__main__ import ABOUT, COMMAND, example
+
+KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
+OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("*/overlays/*/kustomization.yaml"))
+NEWEST = "1.37"
+CUSTOM = {"PodMonitor", "ServiceMonitor"}
+
+
+@functools.cache
+def rendered(folder: Path) -> list[dict[str, Any]]:
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed: apt-get install kubernetes-client")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def ordered(thing: Any) -> Any:
+    """The same, with what has a name sorted by it: a patch puts what it changes first."""
+    if isinstance(thing, dict):
+        return {key: ordered(value) for key, value in thing.items()}
+    if isinstance(thing, list) and all(isinstance(item, dict) and "name" in item for item in thing):
+        return sorted(map(ordered, thing), key=lambda item: item["name"])
+    return [ordered(item) for item in thing] if isinstance(thing, list) else thing
+
+
+def by_name(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(thing["kind"], thing["metadata"]["name"]): ordered(thing) for thing in objects}
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda path: "-".join(path.parts[-3::2]))
+def test_kubernetes_takes_every_overlay(folder: Path) -> None:
+    objects = rendered(folder)
+    assert len(objects) >= 5
+    for thing in objects:
+        if thing["kind"] not in CUSTOM:
+            kubernetes_validate.validate(thing, NEWEST, strict=True)
+
+
+def test_the_training_in_the_repository_is_what_its_command_prints() -> None:
+    kept = (KUBERNETES / "training" / "base" / "training.yaml").read_text()
+    assert kept == ABOUT + to_yaml(example())
+
+
+@pytest.mark.parametrize(
+    ("overlay", "image", "resource"),
+    [
+        ("cpu", "mixdim:latest", Resource(cpu=16, gpu=0, memMB=64 * 1024)),
+        ("gpu", "mixdim:cuda", Resource(cpu=24, gpu=2, memMB=192 * 1024)),
+    ],
+)
+def test_an_overlay_is_the_job_that_the_function_describes(
+    overlay: str, image: str, resource: Resource
+) -> None:
+    options = {"name": "mixdim-train", "nodes": 2, "ranks_per_node": 2, "max_retries": 3}
+    described = manifest(COMMAND, image=image, resource=resource, **options)  # type: ignore[arg-type]
+    assert by_name(rendered(KUBERNETES / "training" / "overlays" / overlay)) == by_name(described)
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_the_service_may_do_as_little_as_a_job(overlay: str) -> None:
+    objects = by_name(rendered(KUBERNETES / "service" / "overlays" / overlay))
+    service = objects["Deployment", "mixdim"]["spec"]["template"]["spec"]
+    (job,) = (thing for thing in example() if thing["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    assert service["securityContext"] == pod["securityContext"]
+    (inside,), (outside,) = service["containers"], pod["containers"]
+    assert inside["securityContext"] == outside["securityContext"]
+    assert inside["resources"]["limits"] == inside["resources"]["requests"]
+    walled = objects["NetworkPolicy", "mixdim"]["spec"]["podSelector"]["matchLabels"]
+    labels = objects["Deployment", "mixdim"]["spec"]["template"]["metadata"]["labels"]
+    assert walled == labels
