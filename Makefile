@@ -26,7 +26,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow format locks clean
+.PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,10 @@ test: setup-dev lint types contracts ## Set up, then lint, types, contracts and 
 
 test-slow: setup-dev ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-slurm: setup-dev ## Jobs on a throw-away Slurm of two nodes (Debian, root; installs Slurm)
+	tests/slurm/cluster.sh install
+	$(BIN)/python -m pytest -m slurm $(PYTEST_ARGS)
 
 dashboards: setup-dev ## Write the JSON files of Grafana's dashboards from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana

@@ -158,7 +158,7 @@ def _message(facts: Mapping[str, str]) -> str:
     reason = facts.get("Reason", "None")
     said = [facts["JobState"].lower(), *([] if reason == "None" else [reason])]
     if (restarts := facts.get("Restarts", "0")) != "0":
-        said.append(f"started again {restarts} times")
+        said.append(f"restarts {restarts}")
     return ", ".join(said)
 
 

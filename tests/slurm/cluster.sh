@@ -1,17 +1,29 @@
 #!/bin/bash
 # A throw-away Slurm of some nodes on this machine, for the tests marked `slurm`. Needs root.
 #
+#   cluster.sh install          install what it takes by apt, where that is missing
 #   cluster.sh up [NODES]       start munge, MariaDB, slurmdbd, slurmctld and NODES slurmd (2)
 #   cluster.sh exec COMMAND...  run a command as if on the cluster's login node
+#   cluster.sh crash NODE       SIGKILL for every process of a node, as if its power were cut
+#   cluster.sh revive NODE      start it again
 #   cluster.sh down             cancel its jobs and end what `up` has started, by process id
 #
 # Everything lives in the folder SLURM_CI_DIR and in a network, mount and host-name namespace of its
 # own, which has no network but its loopback: daemons and jobs can reach nothing else. Each node has
-# a name and an address there. Debian's packages: slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin
-# mariadb-server iproute2.
+# a name and an address there.
 set -euo pipefail
-dir=${SLURM_CI_DIR:?set it to a folder for the files of the cluster}
+[ "${1:-}" = install ] || dir=${SLURM_CI_DIR:?set it to a folder for the files of the cluster}
 export PATH=$PATH:/usr/sbin:/sbin
+packages="slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2"
+
+install_packages() {
+  # RUNLEVEL keeps Debian from starting the daemons, which would take the machine for a cluster.
+  command -v slurmctld slurmdbd munged mariadbd ip >/dev/null && return
+  export RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # shellcheck disable=SC2086
+  apt-get install -y -qq --no-install-recommends $packages >/dev/null
+}
 
 is_alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
@@ -161,9 +173,26 @@ down() {
   stop holder
 }
 
+crash() { # NODE: its processes are those in the host-name namespace of its slurmd
+  local namespace process
+  namespace=$(readlink "/proc/$(cat "$dir/pid/slurmd.$1")/ns/uts")
+  for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/ns/uts" 2>/dev/null)" = "$namespace" ] || continue
+    kill -KILL "${process#/proc/}" 2>/dev/null || true
+  done
+}
+
+revive() { # NODE
+  on_host "$1" slurmd -N "$1"
+  wait_for 60 within sinfo -h -N -n "$1" -t idle,allocated,mixed,planned -o %N
+}
+
 case ${1:-} in
+  install) install_packages ;;
   up) up "${2:-2}" ;;
   exec) shift && within "$@" ;;
+  crash) crash "$2" ;;
+  revive) revive "$2" ;;
   down) down ;;
-  *) sed -n '2,12p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,10p' "$0" >&2 && exit 2 ;;
 esac
