@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from service.api.home import Name, Upload
 from service.api.options import Flag, Text, Value
 
-Verb = Literal["prepare", "size", "search", "train", "evaluate"]
+Verb = Literal["prepare", "size", "search", "train", "evaluate", "export", "compare"]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Word = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.:/-]{0,127}$")]
 
@@ -42,13 +42,17 @@ class JobRequest:
     """Of `train`: sizing plan."""
 
     run: Name | None = None
-    """Of `evaluate`: run to score."""
+    """Of `evaluate` and `export`: which run."""
 
     output: Name | None = None
-    """What it makes: a dataset, sizing or run; called like the job by default."""
+    """What it makes: a dataset, sizing, run, artifact or frontier; called like the job by
+    default."""
 
     budget: Annotated[Text, Field(max_length=32)] | None = None
     """Of `size` and `search`: 512MiB, or 4x smaller than uniform."""
+
+    spec: dict[str, Any] | None = None
+    """Of `compare`: recipes, sizings, budgets and seeds, as docs/compare.md describes them."""
 
     options: Annotated[dict[Flag, Value], Field(max_length=64)] = field(default_factory=dict)
     """Further flags of the verb, as `mixdim VERB --help` lists them, without the dashes."""

@@ -56,6 +56,15 @@ class ServiceConfig:
     schedulers: tuple[str, ...] = ("local",)
     """Where jobs may run; the first one where a request names none."""
 
+    scheduler_options: tuple[str, ...] = ()
+    """Options of schedulers, as in ``slurm.partition=batch kubernetes.queue=default``."""
+
+    python: str = ""
+    """Interpreter that has mixdim on Slurm's nodes; the one on their path by default."""
+
+    mounts: tuple[str, ...] = ()
+    """What containers mount, in TorchX' form; the home among it, where it is here."""
+
     images: tuple[str, ...] = ("mixdim:latest",)
     """Container images that a request may name; the first one where it names none."""
 

@@ -15,7 +15,9 @@ from service.api.errors import ApiError
 from service.api.options import REFERENCES, Form, names_path
 from service.api.verbs import (
     SOURCES,
+    compare_form,
     evaluate_form,
+    export_form,
     prepare_form,
     search_form,
     size_form,
@@ -117,6 +119,17 @@ _OUTLINES: Final[Mapping[str, _Outline]] = types.MappingProxyType(
             summary="Score a run's checkpoint on a split.",
             things={"run": "runs", "data": "datasets"},
             optional=("data",),
+        ),
+        "export": _Outline(
+            start=lambda *_: export_form(),
+            summary="Make an artifact of a run, which scores raw rows without the training stack.",
+            things={"run": "runs", "data": "datasets"},
+            optional=("data",),
+        ),
+        "compare": _Outline(
+            start=lambda *_: compare_form(),
+            summary="Train sizings x budgets x seeds, and draw quality against bytes.",
+            things={"data": "datasets", "spec": None},
         ),
     }
 )

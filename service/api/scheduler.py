@@ -232,6 +232,7 @@ def as_job(record: Record, config: ServiceConfig) -> Job:
         ranks_per_node=request["ranks_per_node"],
         host=request["host"],
         image=request["image"] or config.images[0],
+        mounts=config.mounts,
         max_retries=request["max_retries"],
     )
 

@@ -10,13 +10,16 @@ from models.networks import NETWORKS
 from models.sizing import SIZING
 from models.sizing.budget import parse_budget
 from service.api.asked import JobRequest
+from service.api.comparison import keep
 from service.api.errors import ApiError
 from service.api.home import SIZING_FILE, Home, Kind
 from service.api.options import Form, lay_over
+from service.commands.compare import CompareCommand
 from service.commands.evaluate import EvaluateCommand
 from service.commands.size import SizeCommand
 from service.data.ingest.options import PrepareConfig
 from service.data.readers.sources import Source
+from service.export.config import ExportConfig
 from service.presets import PRESETS
 from service.search.config import SET_BY_SEARCH, SearchConfig
 from service.search.methods import METHODS
@@ -89,6 +92,17 @@ def train_form(preset: str) -> Form:
 def evaluate_form(run: Path = Path()) -> Form:
     """What `evaluate` takes."""
     return Form(start=EvaluateCommand(run=run), taken=OWN | {"run"})
+
+
+def export_form(run: Path = Path()) -> Form:
+    """What `export` takes."""
+    return Form(start=ExportConfig(run=run, output=Path()), taken=OWN | {"run"})
+
+
+def compare_form(spec: Path = Path()) -> Form:
+    """What `compare` takes besides its specification."""
+    taken = OWN | {"spec", "parallel", "plot_only"}
+    return Form(start=CompareCommand(spec=spec), taken=taken)
 
 
 def _prepare(request: JobRequest, home: Home, output: str) -> Plan:
@@ -171,14 +185,38 @@ def _evaluate(request: JobRequest, home: Home, _output: str) -> Plan:
     return Plan(arguments=[str(run), *data, *flags])
 
 
+def _export(request: JobRequest, home: Home, output: str) -> Plan:
+    _only(request, "run", "data")
+    run = home.existing("runs", _given(request, "run"))
+    _, flags = lay_over(export_form(run), request.options, home.existing)
+    data = ["--data", str(home.existing("datasets", request.data))] if request.data else []
+    path = home.place("artifacts", output)
+    arguments = [str(run), *data, "--output", str(path), *flags]
+    return Plan(arguments=arguments, folder=("artifacts", output))
+
+
+def _compare(request: JobRequest, home: Home, output: str) -> Plan:
+    _only(request, "data", "spec")
+    data = home.existing("datasets", _given(request, "data"))
+    if request.spec is None:
+        raise ApiError(422, "spec: compare needs one; docs/compare.md shows what to write")
+    spec = keep(request.spec, home)
+    _, flags = lay_over(compare_form(spec), request.options, home.existing)
+    things = ["--data", str(data), "--output", str(home.place("frontiers", output))]
+    parallel = ["--parallel", str(request.ranks_per_node)]
+    return Plan(arguments=[str(spec), *things, *parallel, *flags], folder=("frontiers", output))
+
+
 _PLANS: Final = {
     "prepare": _prepare,
     "size": _size,
     "search": _search,
     "train": _train,
     "evaluate": _evaluate,
+    "export": _export,
+    "compare": _compare,
 }
-_THINGS: Final = ("preset", "method", "inputs", "data", "sizing", "run", "budget")
+_THINGS: Final = ("preset", "method", "inputs", "data", "sizing", "run", "budget", "spec")
 
 
 def _only(request: JobRequest, *names: str) -> None:

@@ -33,7 +33,7 @@ class CompareCommand:
     """Train sizings x budgets x seeds, and draw quality against bytes."""
 
     spec: tyro.conf.Positional[Path]
-    """TOML file: recipes, sizings, budgets, seeds; docs/compare.md describes it."""
+    """TOML or JSON file: recipes, sizings, budgets, seeds; docs/compare.md describes it."""
 
     data: Path | None = None
     """Dataset folder; overrides the file's."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "MIXDIM_DATABASE"
 """Environment variable with the address of the records, which holds a password."""
 LOCK_FILE: Final = "serve.lock"
+SHUTDOWN_SECONDS: Final = 5
+"""What answers that are being given, such as logs that are followed, get to end."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +42,15 @@ class ServeCommand:
 def main(argv: Sequence[str]) -> int:
     """Serve until told to stop."""
     command = tyro.cli(ServeCommand, args=list(argv), prog="mixdim serve")
-    config = command.config
+    return run(command.config, launchers(command.config))
 
+
+def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
+    """Serve until told to stop; what starts jobs is given.
+
+    Raises:
+        ValueError: If the folder is served already, or the records cannot be opened.
+    """
     import uvicorn
 
     from service.api.app import build, guarded
@@ -53,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         engine = connect(database_url(home))
         upgrade(engine)
         first_token(engine)
-        app = build(config, engine, launchers(config, home))
+        app = build(config, engine, launchers)
         logger.info("serving %s on http://%s:%d", home, config.host, config.port)
         uvicorn.run(
             guarded(app),
@@ -62,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         engine.dispose()
     return 0
@@ -83,18 +92,32 @@ def first_token(engine: "Engine") -> None:
         sys.stderr.write(f"first admin token, shown this once: {secret}\n")
 
 
-def launchers(config: ServiceConfig, home: Path) -> "Mapping[str, Launcher]":
+def launchers(config: ServiceConfig) -> "dict[str, Launcher]":
     """What starts jobs, by the name of its scheduler.
 
     Raises:
-        ValueError: If there is no such scheduler.
+        ValueError: If an option is of no scheduler that is served, or no NAME=VALUE.
     """
+    from service.jobs.choice import LOCAL, open_launcher
     from service.jobs.local import LocalLauncher
 
-    local = LocalLauncher(home / "jobs", grace_seconds=config.grace_seconds)
-    if unknown := [name for name in config.schedulers if name != "local"]:
-        raise ValueError(f"schedulers: {unknown[0]!r} is none that is served; try local")
-    return {"local": local}
+    folder = config.home.resolve() / "jobs"
+    options: dict[str, dict[str, str]] = {name: {} for name in config.schedulers}
+    for option in config.scheduler_options:
+        scheduler, _, setting = option.partition(".")
+        name, is_given, value = setting.partition("=")
+        if scheduler not in options or not is_given:
+            raise ValueError(
+                f"scheduler_options: {option!r}, expected SCHEDULER.NAME=VALUE with one of "
+                f"{', '.join(options)}, such as slurm.partition=batch"
+            )
+        options[scheduler][name] = value
+    return {
+        name: LocalLauncher(folder, grace_seconds=config.grace_seconds)
+        if name == LOCAL
+        else open_launcher(folder, name, options=given, python=config.python)
+        for name, given in options.items()
+    }
 
 
 @contextmanager

@@ -1,5 +1,6 @@
-"""What ``mixdim compare`` is asked: a TOML file with recipes, sizings, budgets and seeds."""
+"""What ``mixdim compare`` is asked: a file with recipes, sizings, budgets and seeds."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -111,8 +112,10 @@ def parse_spec(path: Path) -> CompareSpec:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; docs/compare.md shows what to write")
     try:
-        return TypeAdapter(CompareSpec).validate_python(tomllib.loads(path.read_text()))
-    except tomllib.TOMLDecodeError as error:
+        text = path.read_text()
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        return TypeAdapter(CompareSpec).validate_python(content)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise ValueError(str(error)) from error
     except ValidationError as error:
         raise ValueError(first_fault(error)) from error

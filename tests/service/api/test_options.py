@@ -10,11 +10,14 @@ from service.api.asked import JobRequest
 from service.api.errors import ApiError
 from service.api.home import Home
 from service.api.verbs import plan
+from service.commands.compare import CompareCommand
 from service.commands.evaluate import EvaluateCommand
+from service.commands.export import ExportCommand
 from service.commands.prepare import Arguments
 from service.commands.search import SearchCommand
 from service.commands.size import SizeCommand
 from service.commands.train import TrainCommand, starting_point
+from service.compare.choices import read_spec
 from service.config import TrainConfig
 from service.search.methods import METHODS
 
@@ -127,6 +130,50 @@ def test_options_of_an_evaluation_are_its_flags(home: Home) -> None:
     command = tyro.cli(EvaluateCommand, args=planned(home, "evaluate", options, run="r"))
     assert (command.run, command.split) == (home.path / "runs" / "r", "validation")
     assert (command.slices, command.dtype) == (("item_id",), "int8")
+
+
+def test_options_of_an_export_are_its_flags(home: Home) -> None:
+    options = {"dtype": "int8", "tolerance.auc": 0.01, "fold-projections": True}
+    command = tyro.cli(ExportCommand, args=planned(home, "export", options, run="r"))
+    assert (command.run, command.output) == (home.path / "runs/r", home.path / "artifacts/out")
+    assert (command.dtype, command.tolerance.auc, command.fold_projections) == ("int8", 0.01, True)
+
+
+SPEC = {
+    "recipes": {"a": {"preset": "mf", "epochs": 2}},
+    "sizings": {"uniform": {"scheme": "uniform"}, "warm": {"scheme": "spectral", "warm_up": "@w"}},
+    "warm_ups": {"w": {"scheme": "uniform"}},
+    "seeds": [0, 1],
+}
+
+
+def test_a_comparison_is_what_its_file_would_be(home: Home) -> None:
+    options = {"seeds": [1], "retry-failed": True}
+    arguments = planned(home, "compare", options, data="d", spec=SPEC, ranks_per_node=2)
+    command = tyro.cli(CompareCommand, args=arguments)
+    assert (command.seeds, command.retry_failed, command.parallel) == ((1,), True, 2)
+    assert (command.data, command.output) == (home.path / "datasets/d", home.path / "frontiers/out")
+    assert read_spec(command.spec).seeds == (0, 1)
+    assert planned(home, "compare", options, data="d", spec=SPEC)[0] == arguments[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output": "x"}, "spec.output is the service's own"),
+        ({"sizings": {"a": {"file": "x.json"}}}, "spec.sizings.a.file is the service's own"),
+        ({"sizings": {"a": {"scheme": "spectral", "warm_up": "x"}}}, "names a path"),
+        ({"recipes": {"a": {"preset": "mf", "warm_start": "r"}}}, "names a path"),
+        ({"recipes": {"a/../b": {"preset": "mf"}}}, "cannot have slashes"),
+        ({"sizings": {"a": {"scheme": "no"}}}, "'no'"),
+        ({"recipes": {}}, "recipes"),
+        ({"seeds": "many"}, "spec: seeds"),
+    ],
+)
+def test_a_comparison_names_no_files(change: dict[str, Any], message: str, home: Home) -> None:
+    with pytest.raises(ApiError, match=message) as refused:
+        planned(home, "compare", {}, data="d", spec={**SPEC, **change})
+    assert str(home.path) not in refused.value.message
 
 
 @pytest.mark.parametrize(
