@@ -20,7 +20,7 @@ from service.api.errors import ErrorBody
 from service.api.guards import Guards
 from service.api.home import Home
 from service.api.jobs import Jobs
-from service.api.routes import accounts, jobs, system, things
+from service.api.routes import accounts, files, jobs, system, things
 from service.api.scheduler import Scheduler
 from service.api.service import Service
 from service.jobs.launcher import Launcher
@@ -77,7 +77,7 @@ def build(config: ServiceConfig, engine: Engine, launchers: Mapping[str, Launche
     )
     app.state.service = service
     errors.install(app)
-    for router in (accounts.router, jobs.router, things.router, system.router):
+    for router in (accounts.router, jobs.router, things.router, files.router, system.router):
         app.include_router(router, prefix=API)
     app.include_router(system.open_router)
     _serve_page(app)

@@ -1,11 +1,9 @@
 """What jobs read and make: presets, datasets, sizings, runs, frontiers."""
 
 import hashlib
-from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from service.api import runs
@@ -172,30 +170,6 @@ def explain(service: Served, _account: Viewer, name: Called) -> list[dict[str, A
 def placement(service: Served, _account: Viewer, name: Called) -> dict[str, Any]:
     """Which rank holds what."""
     return runs.placement_of(service.home.existing("runs", name))
-
-
-@router.get("/runs/{name}/files")
-def files(service: Served, _account: Viewer, name: Called) -> list[dict[str, Any]]:
-    """Files of a run, checkpoints among them."""
-    folder = service.home.existing("runs", name)
-    return [
-        {"path": str(path.relative_to(folder)), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    ]
-
-
-@router.get("/runs/{name}/files/{path:path}", response_class=FileResponse)
-def download(
-    service: Served,
-    account: Viewer,
-    name: Called,
-    path: Annotated[str, Path(max_length=512)],
-) -> FileResponse:
-    """A file of a run."""
-    found = service.home.file("runs", name, path)
-    service.audit.note(account, "runs.download", f"{name}/{path}"[:128])
-    return FileResponse(found, media_type="application/octet-stream", filename=FilePath(path).name)
 
 
 @router.get("/frontiers")

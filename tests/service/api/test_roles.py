@@ -18,6 +18,7 @@ EXAMPLES: Final = {
     "token": "0" * 16,
     "name": "nothing",
     "path": "run.json",
+    "verb": "train",
 }
 
 

@@ -91,6 +91,17 @@ def test_files_are_listed_and_come_whole(things: Client) -> None:
         assert len(content) == file["bytes"]
 
 
+def test_an_artifact_is_downloaded(things: Client) -> None:
+    folder = things.service.home.path / "artifacts" / "a"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    assert [item["name"] for item in things.get("/artifacts")["items"]] == ["a"]
+    (file,) = things.get("/artifacts/a/files")
+    assert things.call("GET", f"/api/v1/artifacts/a/files/{file['path']}").content == b"{}"
+    (noted, *_) = things.get("/audit", "admin")["items"]
+    assert (noted["action"], noted["target"]) == ("artifacts.download", "a/manifest.json")
+
+
 def test_a_part_of_a_file_is_a_part(things: Client) -> None:
     whole = (things.service.home.path / "runs" / "r" / "run.json").read_bytes()
     answer = things.call("GET", "/api/v1/runs/r/files/run.json", headers={"Range": "bytes=5-9"})
