@@ -24,9 +24,13 @@ ifeq ($(filter $(BACKEND),cpu cuda),)
 $(error BACKEND=$(BACKEND), expected cpu or cuda; try: make setup BACKEND=cpu)
 endif
 
+CHROMIUM = command -v chromium >/dev/null || { apt-get update && \
+  apt-get install -y --no-install-recommends chromium fonts-inter fonts-dejavu-core; }
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm format locks clean
+.PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm \
+  test-browser screenshots format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,7 +43,7 @@ demo: setup ## Raw lines -> two-rank training -> one table of results (INPUT=tra
 	$(BIN)/mixdim demo $(if $(INPUT),--input "$(INPUT)") --output "$(OUTPUT)"
 
 test: setup-dev lint types contracts ## Set up, then lint, types, contracts and tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
 
 test-slow: setup-dev ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -47,6 +51,14 @@ test-slow: setup-dev ## The tests that take minutes
 test-slurm: setup-dev ## Jobs on a throw-away Slurm of two nodes (Debian, root; installs Slurm)
 	tests/slurm/cluster.sh install
 	$(BIN)/python -m pytest -m slurm $(PYTEST_ARGS)
+
+test-browser: setup-dev ## The status page in headless Chromium, which apt-get installs if it is missing
+	$(CHROMIUM)
+	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS)
+
+screenshots: setup-dev ## Pictures of the status page for the docs, of made-up jobs (minutes)
+	$(CHROMIUM)
+	$(BIN)/python -m tests.service.api.page.screenshots
 
 dashboards: setup-dev ## Write the JSON files of Grafana's dashboards from deploy/grafana/*.py
 	$(BIN)/python -m deploy.grafana

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,7 +159,7 @@ def describe(
             among=among,
             is_list=name == "inputs",
             is_required=name not in outline.optional,
-            help=meanings[name],
+            help=_for_any_verb(meanings[name]),
         )
         for name, among in outline.things.items()
     ]
@@ -174,6 +175,12 @@ def describe(
 @cache
 def _options(verb: Verb, preset: str, method: str) -> list[Asked]:
     return options_of(_OUTLINES[verb].start(preset, method))
+
+
+def _for_any_verb(text: str) -> str:
+    """What a field means, without the verbs that have it: a form is of one of them."""
+    short = re.sub(r"^Of [^:]*: ", "", text)
+    return short[0].upper() + short[1:]
 
 
 def _chosen(name: str, value: str | None, known: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -63,6 +63,16 @@ class Served:
             assert found["state"] not in FINAL, found
             time.sleep(0.3)
         raise TimeoutError(f"job {job} is {found['state']}, expected {states or FINAL}")
+
+    def wait_for_step(self, job: str, step: int, *, user: str) -> None:
+        """Wait until a training has come so far."""
+        end = time.monotonic() + 300
+        while time.monotonic() < end:
+            progress = self.call(f"jobs/{job}", user=user)["progress"]
+            if progress and progress["step"] >= step:
+                return
+            time.sleep(0.3)
+        raise TimeoutError(f"job {job} has not come to step {step}: {progress}")
 
     def run(self, user: str, **request: Any) -> dict[str, Any]:
         """Submit a job and wait until it has succeeded."""

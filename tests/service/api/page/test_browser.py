@@ -236,7 +236,7 @@ def test_a_file_of_a_run_is_saved(visit: Visit, service: Served, runs: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("size", "scheme"), product((DESKTOP, PHONE), ("light", "dark")), ids=lambda value: str(value)
+    ("size", "scheme"), [*product((DESKTOP, PHONE), ("light", "dark"))], ids=str
 )
 def test_every_view_is_accessible_and_fits(
     browser: Browser,
@@ -250,7 +250,14 @@ def test_every_view_is_accessible_and_fits(
     job = service.call(f"runs/{runs[0]}", user="vera")["job"]
     of_job = [f"jobs/{job}/{tab}" for tab in ("curves", "tables", "placement", "log", "history")]
     of_run = [f"runs/{runs[0]}/{tab}" for tab in ("curves", "config", "files")]
-    lists = ["jobs", "jobs?state=failed", "runs", "frontiers", "nowhere", "jobs/j0000000000000000000"]
+    lists = [
+        "jobs",
+        "jobs?state=failed",
+        "runs",
+        "frontiers",
+        "nowhere",
+        "jobs/j0000000000000000000",
+    ]
     points = [f"frontiers/of/{frontier}/0", "frontiers/on/clicks", f"compare/{runs[0]}/{runs[1]}"]
     forms = [f"submit/{verb}" for verb in ("train", "size", "search", "prepare", "evaluate")]
     visit.page.goto(service.address)
