@@ -197,7 +197,8 @@ def _entries(submission: Submission, status: JobStatus) -> dict[str, object]:
 
 
 def _line(submission: Submission, status: JobStatus) -> str:
-    code = f", exit code {status.exit_code}" if status.exit_code is not None else ""
+    is_news = status.exit_code is not None and "exit code" not in status.message
+    code = f", exit code {status.exit_code}" if is_news else ""
     message = f" ({status.message})" if status.message else ""
     where = f" on {' '.join(status.hosts)}" if status.hosts else ""
     return f"{submission.key}: {status.state}{where}{code}{message}"

@@ -15,7 +15,7 @@ from typing import Any, Final
 from torchx.runner import Runner
 from torchx.schedulers import get_scheduler_factories
 from torchx.specs import AppDryRunInfo, AppState, CfgVal, parse_app_handle
-from torchx.specs.api import runopts
+from torchx.specs.api import InvalidRunConfigException, runopts
 
 from deploy.app import app
 from service.jobs.launcher import Job, JobState, JobStatus, lines_after
@@ -97,7 +97,13 @@ class TorchXLauncher:
         described = app(replace(job, name=key), rendezvous_port=rendezvous_port(key), role=ROLE)
         runner = self._runner(key)
         try:
-            options = runner.scheduler_run_opts(self._scheduler)
+            options = self._parsed(runner.scheduler_run_opts(self._scheduler))
+            return runner.dryrun(described, self._scheduler, options)
+        except InvalidRunConfigException as error:
+            raise ValueError(
+                f"options {dict(self._options)}: {_first_line(error)}; mixdim submit takes it as "
+                f"--option NAME=VALUE"
+            ) from error
         except ModuleNotFoundError as error:
             missing = error.name or ""
             extra = EXTRAS.get(missing.split(".")[0], missing)
@@ -105,7 +111,6 @@ class TorchXLauncher:
                 f"scheduler {self._scheduler!r} needs the package {missing}, which is not "
                 f"installed; pip install 'mixdim[{extra}]'"
             ) from error
-        return runner.dryrun(described, self._scheduler, self._parsed(options))
 
     def _parsed(self, options: runopts) -> dict[str, CfgVal]:
         known = [name for name, _ in options]
@@ -137,3 +142,7 @@ class TorchXLauncher:
 
     def _runner_of(self, handle: str) -> Runner:
         return self._runner(parse_app_handle(handle).session_name)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

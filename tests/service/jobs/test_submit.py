@@ -61,7 +61,7 @@ def test_a_job_that_is_waited_for_ends_the_command_as_it_ended(mixdim: Any) -> N
     code, said, told = mixdim("submit --wait", "size", "/nowhere")
     assert code == 2
     assert "/nowhere holds no dataset.json" in said
-    assert "failed, exit code 2" in told
+    assert "failed (exit code 2; its log says why)" in told
 
 
 def test_a_job_is_cancelled_asked_about_and_tried_again(mixdim: Any) -> None:
@@ -100,6 +100,10 @@ def test_a_second_job_of_the_same_name_is_refused(mixdim: Any) -> None:
         ("submit --option a=b size", "option 'a': the scheduler 'local' has no options"),
         ("submit --scheduler slurm --option a=b size", "option 'a' is not one that a job may set"),
         ("submit --scheduler docker --option a=b size", "option 'a' is not one of local_docker's"),
+        (
+            "submit --scheduler kubernetes size",
+            "options {}: Required run option: queue, must be provided",
+        ),
         ("submit --scheduler moon size", "scheduler 'moon' is not one of TorchX'"),
         ("submit --print kubernetes --mount type=bind,src=/a,dst=/b size", "give type=volume,src="),
         ("submit --key Up size", "job 'Up', expected at most 63 lower-case letters"),
