@@ -30,7 +30,7 @@ CHROMIUM = command -v chromium >/dev/null || { apt-get update && \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm \
-  test-browser screenshots format locks clean
+  test-browser test-prometheus screenshots format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,10 @@ demo: setup ## Raw lines -> two-rank training -> one table of results (INPUT=tra
 
 test: setup-dev lint types contracts ## Set up, then lint, types, contracts and tests
 	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+
+test-prometheus: setup-dev ## A real Prometheus beside the service and two ranks (installs it by apt)
+	@command -v prometheus > /dev/null || apt-get install -y --no-install-recommends prometheus
+	$(BIN)/python -m pytest -m prometheus $(PYTEST_ARGS)
 
 test-slow: setup-dev ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
