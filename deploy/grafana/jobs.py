@@ -51,12 +51,16 @@ BOARD: Final = Board(
         ),
         Panel(
             title="Jobs begun and ended",
-            about="A second, in the mean over five minutes; end is cancelled.",
+            about="In the time shown; end is cancelled.",
             queries=[
-                ("sum(rate(mixdim_service_jobs_started_total[5m]))", "begun"),
-                ("sum by (event) (rate(mixdim_service_jobs_ended_total[5m]))", "{{event}}"),
+                ("sum(increase(mixdim_service_jobs_started_total[$__range]))", "begun"),
+                (
+                    "sum by (event) (increase(mixdim_service_jobs_ended_total[$__range]))",
+                    "{{event}}",
+                ),
             ],
-            unit="ops",
+            kind="bars",
+            decimals=0,
         ),
         Panel(
             title="Progress of runs",

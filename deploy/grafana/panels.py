@@ -26,7 +26,7 @@ VARIABLES: Final = {
 }
 """What can be chosen, and where Grafana finds the values."""
 
-Unit = Literal["short", "s", "bytes", "percentunit", "ops", "reqps"]
+Unit = Literal["short", "s", "bytes", "percentunit", "reqps"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +81,8 @@ def dashboard(board: Board) -> models.Dashboard:
         made = BUILDERS[panel.kind](panel)
         for place, (query, legend) in enumerate(panel.queries):
             made = made.with_target(_target(query, legend, chr(ord("A") + place), panel))
+        if panel.decimals is not None:
+            made = made.decimals(panel.decimals)
         height = 4 if panel.kind == "number" else 8
         built = built.with_panel(
             made.id(number)
@@ -98,7 +100,7 @@ def _curves(panel: Panel) -> timeseries.Panel:
     legend = parts.VizLegendOptions().show_legend(True).placement(choices.LegendPlacement.BOTTOM)
     tooltip = parts.VizTooltipOptions().mode(choices.TooltipDisplayMode.MULTI)
     made = timeseries.Panel().line_width(1).fill_opacity(5).span_nulls(True)
-    if panel.unit in ("s", "bytes", "ops", "reqps"):
+    if panel.unit in ("s", "bytes", "reqps"):
         made = made.min(0)
     return made.legend(legend.display_mode(choices.LegendDisplayMode.LIST)).tooltip(tooltip)
 
@@ -107,8 +109,6 @@ def _number(panel: Panel) -> stat.Panel:
     last = parts.ReduceDataOptions().calcs(["lastNotNull"])
     mode = choices.BigValueTextMode.NAME if panel.shows_name else choices.BigValueTextMode.VALUE
     made = stat.Panel().reduce_options(last).text_mode(mode).thresholds(_thresholds(panel))
-    if panel.decimals is not None:
-        made = made.decimals(panel.decimals)
     return made.graph_mode(choices.BigValueGraphMode.NONE).no_value("-")
 
 

@@ -90,7 +90,7 @@ BOARD: Final = Board(
             title="Examples by rank",
             about="Examples a second of each rank.",
             queries=[("rate(mixdim_train_examples_total{@ranks}[$__rate_interval])", NAME)],
-            unit="ops",
+            unit="short",
         ),
         Panel(
             title="Memory by rank",
@@ -102,7 +102,7 @@ BOARD: Final = Board(
             title="Steps per second by rank",
             about="Falls to 0 on all ranks when one hangs.",
             queries=[("rate(mixdim_train_steps_total{@ranks}[$__rate_interval])", NAME)],
-            unit="ops",
+            unit="short",
         ),
     ],
 )

@@ -123,7 +123,7 @@ SPEED: Final = (
                 "{{run}}",
             )
         ],
-        unit="ops",
+        unit="short",
     ),
     Panel(
         title="Step time",
@@ -149,14 +149,14 @@ TROUBLE: Final = (
         queries=[
             (f"sum(increase({metric}{{@ranks}}[$__range]))", name)
             for metric, name in (
-                ("mixdim_train_nan_skips_total", "batches skipped: loss not a number"),
-                ("mixdim_train_restarts_total", "restarts of all ranks"),
-                ("mixdim_checkpoint_failures_total", "checkpoints not written"),
-                ("mixdim_train_lost_metrics_total", "lines of metrics.jsonl lost"),
+                ("mixdim_train_nan_skips_total", "skipped: not a number"),
+                ("mixdim_train_restarts_total", "restarts"),
+                ("mixdim_checkpoint_failures_total", "checkpoints failed"),
+                ("mixdim_train_lost_metrics_total", "metrics lost"),
             )
         ]
         # Counted while a run starts, so that nothing ever sees it rise.
-        + [("sum(mixdim_checkpoint_damaged_total{@ranks})", "damaged checkpoints passed over")],
+        + [("sum(mixdim_checkpoint_damaged_total{@ranks})", "checkpoints damaged")],
         kind="bars",
         is_warning=True,
     ),

@@ -43,13 +43,15 @@ class Health:
         self._is_on = config.metrics_port > 0
         self._metrics = metrics
         self._losses: dict[Split, FrequencyLosses] = {}
+        self._looked_at_step = 0  # nothing has moved before the first step
         if self._is_on:
             with self._timed():
                 self._tables = TableHealth(engine.model, engine.optimizer, layout, metrics)
 
-    def look(self) -> None:
-        """Measure the tables as they are now; after at least one step."""
-        if self._is_on:
+    def look(self, step: int) -> None:
+        """Measure the tables as they are after a step, once: an epoch may end on a checkpoint."""
+        if self._is_on and step != self._looked_at_step:
+            self._looked_at_step = step
             with self._timed():
                 self._tables.look()
 

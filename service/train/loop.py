@@ -252,7 +252,7 @@ class _Training:
         check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
 
     def _write(self) -> None:
-        self.health.look()
+        self.health.look(self.progress.step)
         self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         # One that fails is reported and the next one tried; the end asks how the last one went.
         self.checkpoints.begin(

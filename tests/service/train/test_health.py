@@ -147,7 +147,7 @@ def test_a_watched_training_gives_the_digits_of_an_unwatched_one(plain, watched,
 def test_a_training_shows_the_health_of_its_embeddings(line, seen):
     lines = seen.page.splitlines()
     (value,) = (text.rpartition(" ")[2] for text in lines if text.startswith(f"{line} "))
-    assert float(value) >= 0
+    assert float(value) > 0 or "unknown" in line
 
 
 @pytest.mark.dist
