@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.search.autodim import EPSILON
+from models.search.autodim import EPSILON, unit_length
 from models.sizing.spectral import Floats
 from service.checkpoint import last_checkpoint
 from service.run_folder import RunFolder
@@ -18,8 +18,8 @@ class SuperNet(WarmUp):
     """The shared tables, layers and matrices at the end of a super-net's training.
 
     Its vectors are the tables' rows, of which a plan takes the first columns (``warm_columns``).
-    What the network has seen of the first ``d_n`` is ``x_n W_n / sigma_n``, up to a shift that all
-    ids have in common.
+    What the network has seen of the first ``d_n`` is ``x_n W_n / sigma_n`` times `unit_length`, up
+    to a shift that all ids have in common.
 
     Args:
         folder: The run.
@@ -46,9 +46,12 @@ class SuperNet(WarmUp):
         """By width ``d_n``, what makes of its columns what the network has seen, ``(d_n, D)``."""
         choice = self.config.embeddings
         assert choice.kind == "autodim"
-        scales = 1 / np.sqrt(self.stored.read(f"{EMBEDDINGS}mixture.variance") + EPSILON)  # (N, D)
+        out_dim = choice.candidates[-1]
+        length = unit_length(len(self.plan.fields), out_dim)
+        variance = self.stored.read(f"{EMBEDDINGS}mixture.variance")
+        scales = length / np.sqrt(variance + EPSILON)  # (N, D)
         return {
-            width: scales[n] * self._matrix(n, width, choice.candidates[-1])
+            width: scales[n] * self._matrix(n, width, out_dim)
             for n, width in enumerate(choice.candidates)
         }
 

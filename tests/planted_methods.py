@@ -27,9 +27,9 @@ from tests.planted_data import LARGE, SMALL, TEACHERS, rows_of, write_planted
 DIM: Final = 16
 OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "random": {"candidates": (1, 2, 4, 8, 12, 16)},
-    # Some fifty steps of theta: at the published rate of 0.001 chance alone would choose.
-    "autodim": {"candidates": (1, 2, 4, 8, 12, 16), "lr": 0.04},
-    "autodim-s": {"candidates": (1, 2, 4, 8, 12, 16), "lr": 0.01},
+    "autodim": {"candidates": (1, 2, 4, 8, 12, 16)},
+    # It likes width for what is learned by heart, for which examples must come again and again.
+    "autodim-s": {"candidates": (1, 2, 4, 8, 12, 16), "epochs": 9},
 }
 """Options that differ from a method's own."""
 

@@ -38,8 +38,8 @@ class AutoDimEmbeddings(FieldEmbeddings):
     only table or the row of a table of its own. It is brought to ``D`` by ``W_n``, which all fields
     share, and normalised over batch and fields; or normalised and padded with zeros. The paper's
     ``b_n`` is left out: the mean that normalisation subtracts takes it away again, so that its
-    gradient is rounding, by which Adam would move it at full rate.
-    The field's vector is ``sum_n p_mn`` of these, with ``p_m`` near a corner as training goes on:
+    gradient is rounding, by which Adam would move it at full rate. All are shortened alike, see
+    `unit_length`. A field's vector is ``sum_n p_mn`` of these, ``p_m`` near a corner in the end:
 
         p_m = softmax_n((log softmax(theta_m) + gumbel noise) / temperature)
 
@@ -142,8 +142,8 @@ class Mixture(nn.Module):
     All of it is linear once the batch's mean and covariance are known: candidate ``n`` is columns
     ``x_n`` of what was looked up, its normalised vector ``(x_n W_n - mean_n W_n) / sigma_n`` with
     ``sigma_n^2 = diag(W_n' C_n W_n) + eps``. So no candidate's vectors are ever made: a field is
-    multiplied with the one matrix ``sum_n p_mn W_n / sigma_n``, and a search costs little more
-    than a training.
+    multiplied with the one matrix ``sum_n p_mn W_n / sigma_n``, times `unit_length`, and a search
+    costs little more than a training.
 
     Shape:
         - Input: ``(B, F, S)``; weights of examples ``(B,)``, or None.
@@ -165,6 +165,7 @@ class Mixture(nn.Module):
     ) -> None:
         super().__init__()
         out_dim = widths[-1]
+        self.length = unit_length(num_fields, out_dim)
         ends = widths if is_shared else list(accumulate(widths))
         self.columns = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
         self.num_columns = ends[-1]
@@ -181,7 +182,7 @@ class Mixture(nn.Module):
         """Mix the candidates of every field."""
         unify = [matrix.to(vectors.device) for matrix in self.unify or self._paddings]
         mean, variance = self._figures(vectors, weights, unify)
-        scales = torch.rsqrt(variance + EPSILON)  # (N, D)
+        scales = self.length * torch.rsqrt(variance + EPSILON)  # (N, D)
         matrices = torch.stack(
             [
                 pad(matrix * scale, (0, 0, columns.start, self.num_columns - columns.stop))
@@ -226,6 +227,17 @@ def _num_ids(features: KeyedJaggedTensor, keys: Sequence[str]) -> Tensor:
     first = features.keys().index(keys[0])
     lengths = features.lengths().view(-1, features.stride())[first : first + len(keys)]
     return lengths.sum(dim=0).clamp(min=1).unsqueeze(1)
+
+
+def unit_length(num_fields: int, out_dim: int) -> float:
+    """What normalised vectors are multiplied with, so that interactions begin as large as logits.
+
+    Normalised elements have variance 1, and the dots of all pairs of fields, which FM and DeepFM
+    add up, ``out_dim * num_fields * (num_fields - 1) / 2``: logits of +-32 for 12 fields of 16
+    columns, and nothing behind them can scale them down. Times this, their sum has variance 1.
+    """
+    num_pairs = max(1, num_fields * (num_fields - 1) // 2)
+    return float((out_dim * num_pairs) ** -0.25)
 
 
 def temperature(num_examples: int, decay: float) -> float:

@@ -18,7 +18,7 @@ from models.embeddings.mixed import bag_collection
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import ColumnNorm
 from models.layout import Layout
-from models.search.autodim import Candidates
+from models.search.autodim import Candidates, unit_length
 from models.search.popularity_runs import Runs
 
 NUM_HIDDEN: Final = 16
@@ -28,9 +28,10 @@ class AutoEmbEmbeddings(FieldEmbeddings):
     """Tables of all candidate widths, mixed for every id by what a controller makes of its count.
 
     Candidate ``n`` of a field has a table of its own, ``d_n`` wide. Its row is multiplied to ``D``
-    by a matrix of field and candidate, normalised over batch and fields, and squashed:
+    by a matrix of field and candidate, normalised over batch and fields, squashed, and shortened by
+    `unit_length`:
 
-        e = sum_n p_n tanh(norm(x_n W_n)),    p = softmax(controller(log count of the id))
+        e = c sum_n p_n tanh(norm(x_n W_n)),    p = softmax(controller(log count of the id))
 
     Every field has a controller of its own, one hidden layer. It learns from batches of the
     architecture alone, the rest from the others. Of a list the mean of the log counts counts. The
@@ -158,6 +159,7 @@ class SoftMixture(nn.Module):
     def __init__(self, num_fields: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.widths, out_dim = list(widths), widths[-1]
+        self.length = unit_length(num_fields, out_dim)
         self.matrices = nn.ParameterList(
             nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_fields, width, out_dim)))
             for width in widths
@@ -177,4 +179,4 @@ class SoftMixture(nn.Module):
         normalised = self.norm(widened.flatten(2), weights, follows=self.turn.moves_weights)
         squashed = torch.tanh(normalised.view_as(widened))
         mixed = torch.einsum("bfn,bfnd->bfd", shares, squashed)
-        return mixed.flatten(1)
+        return self.length * mixed.flatten(1)

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 SLOWEST_DECAY: Final = 5e-5
 """Fall of the temperature for every 2,000 examples, as published."""
 TICK: Final = 2000
+PUBLISHED_WEIGHT_STEPS: Final = 10
+PUBLISHED_LR: Final = 1e-3
+ENOUGH_STEPS: Final = 400
+"""Steps that a choice needs, for every one sees one draw of noise and one batch."""
+JOURNEY: Final = 14.0
+"""How far a logit of the choice can move in all of its steps, which Adam makes as long as its rate:
+far enough to overrule the noise of a Gumbel distribution several times."""
+LARGEST_LR: Final = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +54,9 @@ class AutoDimOptions:
     pretrain: float = 0.2
     """Share of them in which all candidates weigh the same and only weights learn."""
 
-    lr: float = 1e-3
-    """Learning rate of the choice, by Adam."""
+    lr: float = 0.0
+    """Learning rate of the choice, by Adam; 0 for what its number of steps asks for: 14 / steps,
+    from the published 0.001 up to 0.1."""
 
     start: Literal["fresh", "slices"] = "fresh"
     """What the plan is trained from: nothing, as published, or the super-net's layers and the
@@ -58,11 +67,12 @@ class AutoDimOptions:
             raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
         if not 0 <= self.pretrain < 1:
             raise ValueError(f"pretrain={self.pretrain}, expected in [0, 1); try 0.2")
+        if self.lr < 0:
+            raise ValueError(f"lr={self.lr}, expected a positive number, or 0 for 14 / steps")
         AutoDimChoice(candidates=self.candidates)  # raises where they are none
 
-    @property
-    def weight_steps_between(self) -> int:
-        """Steps of the weights between two of the choice."""
+    def weight_steps_between(self, num_steps: int) -> int:  # noqa: ARG002
+        """Steps of the weights between two of the choice, in a search of so many."""
         return 1
 
     @property
@@ -121,9 +131,9 @@ class AutoDimOptions:
     def _choice(self, search: "Search") -> AutoDimChoice:
         config = search.config
         widths = {width for width in self.candidates if width <= config.dim} | {config.dim}
-        epochs = self.epochs or config.train.epochs
-        num_examples = epochs * search.info.splits["train"].num_rows
+        num_examples = self._num_examples(search)
         pretrained = round(self.pretrain * num_examples)
+        weight_steps, lr = search.measure("pace", lambda: (self._pace(search), 0))
         return AutoDimChoice(
             candidates=tuple(sorted(widths)),
             tables=self.tables,
@@ -131,13 +141,33 @@ class AutoDimOptions:
             # A search of fewer than 40 million examples would end while its choice is still soft.
             decay=min(max(SLOWEST_DECAY, TICK / max(num_examples - pretrained, TICK + 1)), 0.5),
             alternation=Alternation(
-                weight_steps=self.weight_steps_between,
+                weight_steps=weight_steps,
                 split=self.split,
-                lr=self.lr,
+                lr=lr,
                 step_size=self.look_ahead,
                 pretrain_examples=pretrained,
             ),
         )
+
+    def _num_examples(self, search: "Search") -> int:
+        """Examples of the super-net."""
+        train = search.config.train
+        of_epochs = (self.epochs or train.epochs) * search.info.splits["train"].num_rows
+        limit = train.max_steps * train.batch_size * train.nproc
+        return min(of_epochs, limit) if limit else of_epochs
+
+    def _pace(self, search: "Search") -> tuple[int, float]:
+        """Steps of the weights between two of the choice, and its rate.
+
+        They go by the number of steps; whoever goes on with a search on other ranks keeps them.
+        """
+        train = search.config.train
+        num_steps = round(
+            (1 - self.pretrain) * self._num_examples(search) / (train.batch_size * train.nproc)
+        )
+        weight_steps = self.weight_steps_between(num_steps)
+        of_choice = max(1, num_steps // weight_steps)
+        return weight_steps, self.lr or min(max(PUBLISHED_LR, JOURNEY / of_choice), LARGEST_LR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,17 +176,22 @@ class AutoDim(AutoDimOptions):
 
     kind: Literal["autodim"] = "autodim"
 
-    weight_steps: int = 10
-    """Steps of the weights between two of the choice; fewer have led to narrower tables."""
+    weight_steps: int = 0
+    """Steps of the weights between two of the choice; 0 for the published 10, or as few as a short
+    search needs to make 400 steps of the choice, each on a batch of validation."""
 
     step_size: float = 0.0
     """Step of the weights that the choice looks ahead by (second order); 0 for the first order. Not
     0, tables must be data-parallel: --sharding.types data_parallel."""
 
-    @property
-    def weight_steps_between(self) -> int:
-        """Steps of the weights between two of the choice."""
-        return self.weight_steps
+    def __post_init__(self) -> None:
+        AutoDimOptions.__post_init__(self)  # with slots, super() would find no class
+        if self.weight_steps < 0:
+            raise ValueError(f"weight_steps={self.weight_steps}, expected 0 or more; try 10")
+
+    def weight_steps_between(self, num_steps: int) -> int:
+        """Steps of the weights between two of the choice, in a search of so many."""
+        return self.weight_steps or min(max(1, num_steps // ENOUGH_STEPS), PUBLISHED_WEIGHT_STEPS)
 
     @property
     def look_ahead(self) -> float:

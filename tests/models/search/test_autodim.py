@@ -12,7 +12,7 @@ from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.choices import AutoDimChoice
 from models.layers.moments import pooled_moments
-from models.search.autodim import Mixture, gumbel_softmax, temperature
+from models.search.autodim import Mixture, gumbel_softmax, temperature, unit_length
 from models.tables import Block, SizingPlan
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
@@ -83,7 +83,7 @@ def test_normalisation_has_the_golden_values_and_no_parameters():
     mixture = Mixture(1, (1, 2), is_shared=True, pads=True)
     assert [name for name, _ in mixture.named_parameters()] == ["theta"]
     certain(mixture, [1])
-    found = mixture(torch.tensor(golden["x"])[:, None], None)
+    found = mixture(torch.tensor(golden["x"])[:, None], None) / unit_length(1, 2)
     assert found.tolist() == [pytest.approx(row, abs=1e-5) for row in golden["y"]]
 
 
@@ -107,6 +107,7 @@ def test_the_mixture_is_that_of_torchs_normalised_candidates(is_shared, pads):
             for norm, x in zip(norms, candidates_of(vectors, mixture), strict=True)
         ]
         slow = torch.einsum("fn,nbfd->bfd", shares, torch.stack(normalised)).flatten(1)
+        slow = slow * unit_length(3, 8)
         fast = mixture(vectors, None)
         assert torch.allclose(fast, slow, atol=2e-5)
         goal, parameters = torch.randn_like(fast), [vectors, *mixture.parameters()]
@@ -115,6 +116,18 @@ def test_the_mixture_is_that_of_torchs_normalised_candidates(is_shared, pads):
             torch.autograd.grad((fast * goal).sum(), parameters), wanted, strict=True
         ):
             assert torch.allclose(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("num_fields", "widths"), [(3, (4, 8)), (12, (1, 16)), (39, (8, 32))])
+def test_interactions_of_normalised_fields_begin_as_large_as_logits(num_fields, widths):
+    torch.manual_seed(0)
+    mixture = Mixture(num_fields, widths, is_shared=True, pads=False)
+    certain(mixture, [1] * num_fields)
+    fields = mixture(torch.randn(2000, num_fields, widths[-1]), None).unflatten(1, (num_fields, -1))
+    dots = torch.einsum("bfd,bgd->bfg", fields, fields).triu(1).sum(dim=(1, 2))
+    assert (
+        0.5 < float(dots.detach().std()) < 3
+    )  # candidates are not isotropic; without lengths: 14 to 154
 
 
 def test_moments_do_not_see_what_only_fills_a_batch_up():
@@ -174,6 +187,7 @@ def looped(choice, embeddings, pooling):
                 if choice.unify == "linear":
                     x = x @ embeddings.mixture.unify[n]
                 x = x / np.sqrt(1 + 1e-5)  # running figures of a start: mean 0, variance 1
+                x = x * (32 * 3) ** -0.25  # 32 wide, 3 pairs of fields
                 found[b, m, : len(x)] += shares[m, n] * x
     return found
 
@@ -188,7 +202,7 @@ def test_a_certain_choice_is_the_chosen_candidate(cold):
     narrow, wide = (
         norm(x.flatten(0, 1)).view_as(x).detach() for x in candidates_of(vectors, mixture)
     )
-    found = mixture(vectors, None).view(5, 2, 4)
+    found = mixture(vectors, None).view(5, 2, 4) / unit_length(2, 4)
     assert torch.allclose(found[:, 0], narrow[:, 0], atol=1e-5)
     assert torch.allclose(found[:, 1], wide[:, 1], atol=1e-5)
 

@@ -34,6 +34,7 @@ BAGS = ListColumn(
     lengths=np.array([2, 0, 1, 3], dtype=np.int32), values=np.array([5, 5, 0, 1, 2, 11], np.int32)
 )
 BAG_OF = [[5, 5], [], [0], [1, 2, 11]]
+LENGTH = (8 * 3) ** -0.25  # 8 wide, 3 pairs of fields
 
 
 def count_of(name, i):
@@ -115,7 +116,7 @@ def looped(embeddings, pooling, mean, variance):
             z = x @ embeddings.mixture.matrices[n][field]
             widened[example, field, n] = z
             z = (z - mean[n]) / torch.sqrt(variance[n] + EPSILON)
-            found[example, field] += shares[n] * torch.tanh(z)
+            found[example, field] += LENGTH * shares[n] * torch.tanh(z)
     return found, widened
 
 

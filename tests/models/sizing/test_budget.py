@@ -68,6 +68,7 @@ def test_bytes_are_given_table_by_table() -> None:
     assert parts == (1600, 400, 128, 256)
 
 
+@settings(deadline=None)
 @given(fields=FIELDS, optimizer=OPTIMIZERS)
 def test_uniform_bytes_are_the_bytes_of_the_uniform_plan(
     fields: list[FieldStats], optimizer: SparseOptimizer
@@ -132,6 +133,7 @@ def test_a_budget_is_never_exceeded_or_the_error_says_what_would_do(
         assert trained_in(error.needed_bytes) == error.needed_bytes
 
 
+@settings(deadline=None)
 @given(
     scheme=ANY_SCHEME,
     fields=FIELDS,
@@ -159,6 +161,7 @@ def test_a_little_more_budget_does_not_buy_projections_for_parameters() -> None:
     assert plan_bytes(large).embedding_params >= plan_bytes(small).embedding_params
 
 
+@settings(deadline=None)
 @given(scheme=ANY_SCHEME, fields=FIELDS, per_row=st.integers(120, 400))
 def test_filling_keeps_the_order_of_what_was_asked(
     scheme: Sizing, fields: list[FieldStats], per_row: int
