@@ -102,9 +102,9 @@ def test_a_killed_search_finds_what_an_undisturbed_one_finds(done, tmp_path, mon
         run(config)
     assert read_record(config.train.output).status == "running"
     again = run(within(config, resume=True))
-    assert (again.widths, again.values, again.test, again.validation) == (
-        (record.widths, record.values, record.test, record.validation)
-    )
+    # Of a controller every logit: the same seed gives the same digits, killed or not.
+    for part in ("widths", "values", "notes", "test", "validation"):
+        assert getattr(again, part) == getattr(record, part), part
     assert [s["examples"] for s in again.stages] == [s["examples"] for s in record.stages]
     sizing = [json.loads((c.train.output / "sizing.json").read_text()) for c in (calm, config)]
     assert sizing[0]["fields"] == sizing[1]["fields"]
