@@ -18,16 +18,15 @@ COMMANDS = Path(sys.executable).parent
 
 def torchx_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the component with the local scheduler, two ranks, and wait for its end."""
-    component = f"{ROOT / 'deploy' / 'components.py'}:train"
     scheduler = ("--scheduler", "local_cwd", "--wait", "--log")
     places = ("--data", "data", "--sizing", "sizing.json", "--output", "run")
     job = (*places, "--preset", "smoke", "--nproc_per_node", "2", "--", *arguments)
     environment = os.environ | {
-        "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",  # for torchrun
+        "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",  # for python
         "PYTHONPATH": str(ROOT),
     }
     return subprocess.run(
-        [str(COMMANDS / "torchx"), "run", *scheduler, component, *job],
+        [str(COMMANDS / "torchx"), "run", *scheduler, "mixdim.train", *job],
         cwd=folder,
         env=environment,
         capture_output=True,
