@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
+SEVERAL_NODES: Final = frozenset({"train", "evaluate"})
+"""Verbs whose ranks may be on several machines."""
 RENDEZVOUS_PORT: Final = 29400
 AGENT_SECONDS: Final = 10
 """What an agent needs of a pod's grace time for itself."""
@@ -31,8 +33,8 @@ def pod_command(
     verb, *arguments = command or [""]
     if not verb or verb.startswith("-"):
         raise ValueError(f"command={list(command)!r} has no verb; begin with one, such as train")
-    if nodes > 1 and verb != "train":
-        raise ValueError(f"nodes={nodes}, but {verb} runs on one node; expected nodes=1, or train")
+    if nodes > 1 and verb not in SEVERAL_NODES:
+        raise ValueError(f"nodes={nodes}, but {verb} runs on one; expected nodes=1")
     if verb == "train" and not {"--resume", "--overwrite"} & set(arguments):
         arguments.append("--resume")  # a pod that was evicted is started again
     if flag_value(command, "--metrics-port") and not flag_value(command, "--metrics-host"):

@@ -157,7 +157,7 @@ def test_a_name_that_is_no_host_name_is_refused(name: str) -> None:
 
 
 def test_what_cannot_run_is_refused() -> None:
-    with pytest.raises(ValueError, match="nodes=2, but size runs on one node"):
+    with pytest.raises(ValueError, match="nodes=2, but size runs on one"):
         manifest(["size", "data"], name="a", nodes=2, resource=find_resource("cpu-small"))
     with pytest.raises(ValueError, match=r"command=\['--data'\] has no verb"):
         manifest(["--data"], name="a", resource=find_resource("cpu-small"))
