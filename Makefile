@@ -30,7 +30,7 @@ CHROMIUM = command -v chromium >/dev/null || { apt-get update && \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm \
-  test-browser test-prometheus screenshots format locks clean
+  test-browser test-image test-prometheus screenshots format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,7 +43,7 @@ demo: setup ## Raw lines -> two-rank training -> one table of results (INPUT=tra
 	$(BIN)/mixdim demo $(if $(INPUT),--input "$(INPUT)") --output "$(OUTPUT)"
 
 test: setup-dev lint types contracts ## Set up, then lint, types, contracts and tests
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser and not image" $(PYTEST_ARGS)
 
 test-prometheus: setup-dev ## A real Prometheus beside the service and two ranks (installs it by apt)
 	@command -v prometheus > /dev/null || apt-get install -y --no-install-recommends prometheus
@@ -55,6 +55,10 @@ test-slow: setup-dev ## The tests that take minutes
 test-slurm: setup-dev ## Jobs on a throw-away Slurm of two nodes (Debian, root; installs Slurm)
 	tests/slurm/cluster.sh install
 	$(BIN)/python -m pytest -m slurm $(PYTEST_ARGS)
+
+test-image: setup-dev ## Build the image and run a job in it (Debian 12, root; installs buildah and podman)
+	tests/image/image.sh install
+	$(BIN)/python -m pytest -m image $(PYTEST_ARGS)
 
 test-browser: setup-dev ## The status page in headless Chromium, which apt-get installs if it is missing
 	$(CHROMIUM)
