@@ -83,7 +83,11 @@ BOARD: Final = Board(
         Panel(
             title="Time to answer",
             about="Until an answer begins; streams go on after that.",
-            queries=[(f"histogram_quantile({q / 100}, {LATENCY})", f"p{q}") for q in (50, 90, 99)],
+            queries=[
+                # A quantile of no requests is not a number; >= 0 leaves it out.
+                (f"histogram_quantile({q / 100}, {LATENCY}) >= 0", f"p{q}")
+                for q in (50, 90, 99)
+            ],
             unit="s",
         ),
         Panel(

@@ -129,7 +129,8 @@ SPEED: Final = (
         title="Step time",
         about="Waiting for data included. The tail shows what a mean hides.",
         queries=[
-            (f"histogram_quantile({q / 100}, sum by (le) ({BUCKETS}))", f"p{q}")
+            # A quantile of no steps is not a number; >= 0 leaves it out.
+            (f"histogram_quantile({q / 100}, sum by (le) ({BUCKETS})) >= 0", f"p{q}")
             for q in (50, 90, 99)
         ],
         unit="s",

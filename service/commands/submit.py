@@ -85,7 +85,7 @@ class SubmitCommand:
 
 def main(argv: Sequence[str]) -> int:
     """Submit a job and print its name."""
-    own, (verb, *arguments) = _split(argv)
+    own, (verb, *arguments) = split(argv)
     command = tyro.cli(SubmitCommand, args=own, prog="mixdim submit", description=_DESCRIPTION)
     submission = _submission(command, verb, tuple(arguments))
     named = dataclasses.replace(submission.job, name=submission.key)
@@ -106,7 +106,7 @@ def main(argv: Sequence[str]) -> int:
     return follow(submissions, submission) if command.wait else 0
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Flags of submit, and the verb with everything behind it, whatever that looks like."""
     switches = {_flag(field) for field in dataclasses.fields(SubmitCommand) if field.type is bool}
     place = 0

@@ -18,7 +18,7 @@ from torchx.specs import AppDef
 
 from deploy import components
 from deploy.job import Job
-from service.jobs.printed import FORMS as PRINTED
+from service.jobs.printed import FORMS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dry_runs"
 SCHEDULERS: Mapping[str, Mapping[str, str]] = {
@@ -50,6 +50,8 @@ JOBS: Mapping[str, Callable[[], AppDef]] = {
         max_retries=2,
     ),
 }
+PRINTED = {name: FORMS[name] for name in ("torchrun", "slurm")}
+"""What is written by us; the manifest for Kubernetes has golden files of its own."""
 JOB = Job(
     "train",
     ("dlrm", "--data", "$HOME/my data", "--output", "/runs/a", "--metrics-port", "9400"),

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import tyro
 
 from service.__main__ import VERBS, main
+from service.commands.submit import split
 from tests.docs.commands import ELIDED, ROOT, Command, parts_of
 
 TOP = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0].isalpha())
@@ -82,7 +83,8 @@ def _parsed(words: Sequence[str], folder: Path, *, is_elided: bool) -> str | Non
         ):
             code = main(arguments)
     except Parsed:
-        return None
+        behind = split(arguments[1:])[1] if arguments[0] == "submit" else []
+        return _parsed(behind, folder, is_elided=is_elided) if any(behind) else None
     except SystemExit as left:
         code = int(left.code or 0)
     finally:

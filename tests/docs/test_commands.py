@@ -37,6 +37,8 @@ WRONG = {
     "docker run mixdim mixdim size data --dims 4": "--dims",
     "srun torchrun -m service train dlrm --sise a": "--sise",
     "sh -c 'cd data; mixdim explain a.json --wrong'": "--wrong",
+    "mixdim submit --scheduler slurm train dlrm --dta d": "--dta",
+    "mixdim submit --shceduler slurm train dlrm": "--shceduler",
     "make tets": "no target 'tets'",
     "make demo INPUTS=a": "no variable 'INPUTS'",
     "python -m tests.plantd": "no module",

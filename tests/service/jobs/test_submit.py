@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from service.__main__ import main
+from service.jobs.printed import kubernetes_manifest
 from service.jobs.submissions import Submissions, retried
 from tests.deploy.dry_runs import GOLDEN, JOB, PRINTED
 
@@ -130,7 +132,19 @@ def test_printed_jobs_equal_the_golden_files(form: str) -> None:
     assert PRINTED[form](JOB, {"partition": "gpu"}) == (GOLDEN / f"printed.{form}").read_text()
 
 
-@pytest.mark.parametrize("form", ["torchrun", "slurm"])
+def test_the_manifest_is_of_the_same_job() -> None:
+    objects = list(yaml.safe_load_all(kubernetes_manifest(JOB, {})))
+    (job,) = [thing for thing in objects if thing["kind"] == "Job"]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert job["spec"]["completions"] == JOB.nodes
+    words = container["args"][container["args"].index("train") :]
+    assert words[:4] == ["train", "dlrm", "--data", "$$HOME/my data"], "$$ is a $ there"
+    assert {"name": "NCCL_DEBUG", "value": "INFO"} in container["env"]
+    assert {"name": "shared", "mountPath": "/runs"} in container["volumeMounts"]
+
+
+@pytest.mark.parametrize("form", PRINTED)
 def test_what_is_printed_is_what_a_shell_takes(form: str, tmp_path: Path) -> None:
     (tmp_path / "job.sh").write_text(PRINTED[form](JOB, {}))
     subprocess.run(["bash", "-n", str(tmp_path / "job.sh")], check=True)
