@@ -107,8 +107,14 @@ function placeOf({ field: place }, { options: known }) {
   return known.some((option) => option.name === name) ? `options.${name}` : place;
 }
 
-function request({ verb, given, options }) {
-  const filled = Object.entries(given).filter(([, value]) => value !== "" && value?.length !== 0);
+/** What is asked for: also the choices that were shown and left as they were. */
+function request({ verb, given, options, things }) {
+  const shown = things.filter((thing) => thing.default != null);
+  const asked = {
+    ...Object.fromEntries(shown.map((thing) => [thing.name, thing.default])),
+    ...given,
+  };
+  const filled = Object.entries(asked).filter(([, value]) => value !== "" && value?.length !== 0);
   return { verb, ...Object.fromEntries(filled), options };
 }
 

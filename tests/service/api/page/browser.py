@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
+PATIENT_MILLISECONDS = 60_000
 DESKTOP, PHONE = (1280, 900), (320, 700)
 
 
@@ -51,6 +52,7 @@ class Visit:
             reduced_motion="reduce",
         )
         self._context.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        self._context.set_default_timeout(PATIENT_MILLISECONDS)
         self.page: Page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", self._note)

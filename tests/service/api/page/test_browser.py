@@ -9,14 +9,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from tests.service.api.page.browser import DESKTOP, PHONE, Visit, chromium
+from tests.service.api.page.browser import (
+    DESKTOP,
+    PATIENT_MILLISECONDS,
+    PHONE,
+    Visit,
+    chromium,
+)
 from tests.service.api.page.served import Served, served
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=PATIENT_MILLISECONDS)
 
-SECONDS = 180
+SECONDS = 600
 TRAIN_MILLISECONDS = 1000.0 * SECONDS
-PATIENT = 20_000.0
 LONG = {"batch-size": 64, "epochs": 500, "log-every": 5, "patience": 10**6}
 
 
@@ -73,7 +79,6 @@ def frontier(service: Served) -> str:
 @pytest.fixture
 def visit(browser: Browser, service: Served) -> Iterator[Visit]:
     found = Visit(browser, service.address)
-    found.page.set_default_timeout(PATIENT)
     yield found
     found.close()
 
