@@ -98,11 +98,11 @@ function actions({ job, me, act }) {
 }
 
 /** Why a job failed or waits, in its own words. */
-function outcome({ state, message, exit_code: code }) {
+function outcome({ id, state, message }) {
   if (!message) return null;
   const isBad = state === "failed";
-  const ending = isBad && code != null ? ` (exit code ${code})` : "";
-  return h("div", { class: `note${isBad ? " error" : ""}` }, h("p", {}, message + ending));
+  const log = isBad && h("p", {}, h("a", { href: `#/jobs/${id}/log` }, "Read its log"));
+  return h("div", { class: `note${isBad ? " error" : ""}` }, h("p", {}, message), log);
 }
 
 function about(job) {

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,10 @@ from typing import Any
 
 import httpx
 
+from tests.free_ports import free_ports
+
 START_SECONDS = 240.0
+NUM_METRICS_PORTS = 40
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -83,9 +85,9 @@ class Served:
 @contextmanager
 def served(home: Path, *flags: str) -> Iterator[Served]:
     """Serve a folder on a free port of this machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ("serve", "--home", str(home), "--port", str(port), *flags)
+    port, first = free_ports(), free_ports(NUM_METRICS_PORTS)
+    ports = ("--port", port, "--metrics-ports", first, first + NUM_METRICS_PORTS - 1)
+    command = ["serve", "--home", str(home), *map(str, ports), *flags]
     with (home.parent / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", *command],
