@@ -18,7 +18,7 @@ TRAINING = {
     **{"optimizer.sparse-lr": 0.1, "optimizer.dense-lr": 0.01, "patience": 50},
 }
 FATAL = {"optimizer.dense-lr": 1e30}
-LONG = {"epochs": 500, "batch-size": 128}
+LONG = {"epochs": 3, "batch-size": 128}
 SPEC = """
 data = "{data}"
 output = "{output}"

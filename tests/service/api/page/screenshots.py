@@ -14,7 +14,7 @@ from tests.service.api.page.served import Served, served
 
 IMAGES = Path(__file__).parents[4] / "docs" / "images"
 PHONE = (360, 740)
-MAX_HEIGHT = 1100
+MAX_HEIGHT, MARGIN = 1100, 32
 COLORS = 128
 WAIT_MILLISECONDS = 1500
 
@@ -89,8 +89,9 @@ def take(
     visit.log_in(service.tokens["ada"])
     visit.open(view)
     visit.page.wait_for_timeout(WAIT_MILLISECONDS)
-    below = visit.page.evaluate("document.documentElement.scrollHeight")
-    height = min(below, MAX_HEIGHT) if size == DESKTOP else size[1]
+    below = visit.page.evaluate("document.querySelector('main > :last-child').offsetTop")
+    below += visit.page.evaluate("document.querySelector('main > :last-child').offsetHeight")
+    height = min(below + MARGIN, MAX_HEIGHT) if size == DESKTOP else size[1]
     clip = {"x": 0, "y": 0, "width": size[0], "height": height}
     picture = visit.page.screenshot(full_page=True, clip=clip)
     visit.close()
