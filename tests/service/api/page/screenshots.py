@@ -60,7 +60,7 @@ def pictures(service: Served, browser: Browser) -> dict[str, bytes]:
         "tables": f"runs/{run}/tables",
         "placement": f"runs/{run}/placement",
         "compare": "compare/popularity-4x-seed0/uniform-8-seed0",
-        "frontier": "frontiers/of/two-methods/1",
+        "frontier": "frontiers/of/two-methods/4",
         "submit": "submit/train",
     }
     taken = {name: take(service, browser, view) for name, view in desktop.items()}
