@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Body, FastAPI, Request
@@ -12,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import TypeAdapter
+from starlette.exceptions import HTTPException
 
 from service import __version__
 from service.metrics.serving import ServingMetrics
@@ -138,6 +140,11 @@ def _add_refusals(app: FastAPI) -> None:
         answer = refusal(503, "busy", "too many rows wait to be scored; try again in a second")
         answer.headers["Retry-After"] = "1"
         return answer
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> Response:
+        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        return refusal(error.status_code, code, str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:

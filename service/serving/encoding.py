@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,16 @@ import pyarrow.parquet as pq
 
 from service.data.examples import Columns, Ids, ListColumn
 from service.data.ingest.vocabulary import ValueIndex, Vocabulary
-from service.data.readers.base import Categories
+from service.data.readers.base import Categories, Strings
 from service.data.readers.columns import Encoded, Faults, to_dense
 from service.data.readers.roles import RawForm
 from service.serving.manifest import Manifest, ServedField, vocabulary_file
+
+FEW_STRINGS: Final = 64
+MOST_KNOWN: Final = 8192
+"""Strings that are remembered of a field, about."""
+LONG_TEXT: Final = 64
+"""Characters from which on a string is not remembered."""
 
 
 class RowEncoder:
@@ -92,14 +99,44 @@ class RowEncoder:
         }
 
 
-def _index(folder: Path, field: ServedField) -> ValueIndex:
+class RememberingIndex:
+    """Looks up the ids of strings; those of few strings, as a request has, are remembered.
+
+    Searching many strings together has a price that a single one pays as well.
+
+    Args:
+        index: Knows the ids.
+        missing_id: Id of a missing value.
+    """
+
+    def __init__(self, index: ValueIndex, missing_id: int) -> None:
+        self._index, self._missing_id = index, missing_id
+        self._known: dict[str, int] = {}
+
+    def ids_of(self, values: Strings) -> Ids:
+        """As `ValueIndex.ids_of`."""
+        if len(values) > FEW_STRINGS:
+            return self._index.ids_of(values)
+        texts: list[str] = values.to_pylist()
+        ids = {text: self._known.get(text) for text in texts}
+        if new := [text for text, known in ids.items() if known is None]:
+            found = self._index.ids_of(pa.array(new, pa.string()))[:-1].tolist()
+            ids.update(zip(new, found, strict=True))
+            if len(self._known) > MOST_KNOWN:
+                self._known = {}
+            self._known.update(
+                (text, own) for text, own in zip(new, found, strict=True) if len(text) < LONG_TEXT
+            )
+        return np.array([*(ids[text] for text in texts), self._missing_id], dtype=np.int32)
+
+
+def _index(folder: Path, field: ServedField) -> RememberingIndex:
     values = pq.read_table(folder / vocabulary_file(field.name), columns=["value"])["value"]
-    return ValueIndex(
-        Vocabulary(
-            values=values.combine_chunks().cast(pa.large_string()).fill_null(""),
-            counts=np.zeros(len(values), dtype=np.int64),
-            missing_id=field.missing_id,
-            unknown_id=field.unknown_id,
-            num_distinct=len(values),
-        )
+    vocabulary = Vocabulary(
+        values=values.combine_chunks().cast(pa.large_string()).fill_null(""),
+        counts=np.zeros(len(values), dtype=np.int64),
+        missing_id=field.missing_id,
+        unknown_id=field.unknown_id,
+        num_distinct=len(values),
     )
+    return RememberingIndex(ValueIndex(vocabulary), field.missing_id)

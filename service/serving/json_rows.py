@@ -59,8 +59,10 @@ def _present(row: JsonRow, name: str, place: int, faults: Faults) -> object:
 def _text(
     name: str, value: object, place: int, faults: Faults, *, is_number: bool = False
 ) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _checked(name, value, place, faults)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, float) and is_number:
@@ -70,6 +72,18 @@ def _text(
     return None
 
 
+def _checked(name: str, value: str, place: int, faults: Faults) -> str | None:
+    """The text, unless it cannot be written as UTF-8: JSON can hold halves of characters."""
+    if value.isascii():
+        return value
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        _note(faults, place, f"column {name!r}: {_shown(value)} is not UTF-8")
+        return None
+    return value
+
+
 def _lists(
     name: str, values: Sequence[object], separator: str | None, faults: Faults
 ) -> "pa.Array[pa.ListScalar]":
@@ -77,7 +91,7 @@ def _lists(
     rows: list[list[str | None]] = []
     for place, value in enumerate(values):
         if isinstance(value, str) and separator:
-            rows.append([*value.split(separator)])
+            rows.append([*(_checked(name, value, place, faults) or "").split(separator)])
         elif value is None or isinstance(value, list | tuple):
             rows.append([_text(name, inner, place, faults) for inner in value or ()])
         else:

@@ -76,6 +76,8 @@ BAD = {
     "column 'device': True, expected text or a whole number or null": {"device": True},
     "column 'tags': 3, expected a list of texts or one text with '|' between them": {"tags": 3},
     "column rank: 'inf' is not a finite number": {"rank": float("inf")},
+    "column 'site': 'half \\ud800' is not UTF-8": {"site": "half \ud800"},
+    "column 'tags': '\\ud800|b' is not UTF-8": {"tags": "\ud800|b"},
 }
 
 
@@ -120,6 +122,18 @@ def test_bad_rows_of_a_file_end_it_or_are_left_out(fp32, served_run, expected, t
     _, *values = output.read_text().splitlines()
     assert [value == "" for value in values] == [False, False, True, True, False]
     assert float(values[4]) == pytest.approx(expected[3], abs=1e-6)
+
+
+def test_remembered_values_have_the_ids_that_they_were_given_first(artifact, served_run):
+    index = artifact.encoder._indexes["site"]
+    sites = [row["site"] for row in served_run.json_rows] + ["new", "x" * 99, "new"]
+    expected = index._index.ids_of(pa.array(sites)).tolist()
+    few = [index.ids_of(pa.array(sites[first : first + 3])) for first in range(0, len(sites), 3)]
+    again = [index.ids_of(pa.array(sites[first : first + 3])) for first in range(0, len(sites), 3)]
+    assert [i for ids in few for i in ids[:-1]] == expected[:-1]
+    assert np.array_equal(few, again)
+    assert {ids[-1] for ids in few} == {expected[-1]}
+    assert not any(len(text) == 99 for text in index._known)
 
 
 def test_a_file_that_lacks_a_column_is_told_which(fp32, tmp_path, capsys):

@@ -119,6 +119,8 @@ def test_malformed_bodies_are_told_what_is_expected_and_never_a_fault_of_ours(mo
         body[:20]: status for body, status in MALFORMED.items()
     }
     assert [answer.status_code for answer in others] == [413, 405, 404, 200]
+    codes = [answer.json()["error"]["code"] for answer in others[:3]]
+    assert codes == ["too_many_rows", "method_not_allowed", "not_found"]
 
 
 def test_more_rows_than_may_wait_are_told_to_come_again(model, served_run):

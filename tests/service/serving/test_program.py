@@ -13,6 +13,7 @@ from models.networks import NETWORKS, PAIRWISE
 from models.tables import Block, SizingPlan
 from service.data.batch import Batch, FeatureBuilder
 from service.data.examples import Columns
+from service.export.onnx import write_onnx
 from service.export.program import PooledFields, ServedModel, to_program
 from service.export.tables import folded
 from service.serving.lookup import Lookup
@@ -109,3 +110,23 @@ def test_a_traced_network_says_what_it_says_in_training(kind, folds, tmp_path):
         found = served(torch.from_numpy(columns.dense), lookup(columns))
         torch.testing.assert_close(found, said, rtol=1e-5, atol=1e-5)
         assert rows < 50 or found.std() > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_network_has_its_operators_in_onnx(kind, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    task, plan = a_task(kind)
+    tables = list(plan.tables())
+    fields = PooledFields(tables, task.network.embeddings, narrow_projections(task))
+    model, width = ServedModel(task, fields), sum(table.embedding_dim for table in tables)
+    program = to_program(model, num_dense=NUM_DENSE, width=width)
+    write_onnx(program, tmp_path)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    for rows in (1, 7):
+        dense, pooled = torch.rand(rows, NUM_DENSE), torch.randn(rows, width)
+        given = {"dense": dense.numpy(), "pooled": pooled.numpy()}
+        named = {each.name for each in session.get_inputs()}  # what is not read is left out
+        (found,) = session.run(None, {name: given[name] for name in named})
+        with torch.no_grad():
+            np.testing.assert_allclose(found, model(dense, pooled), rtol=1e-4, atol=1e-5)
