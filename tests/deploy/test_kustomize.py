@@ -15,13 +15,13 @@ from torchx.specs import Resource
 
 from deploy.kubernetes import manifest, to_yaml
 from deploy.kubernetes.__main__ import ABOUT, COMMAND, example
+from tests.deploy.monitors import SPECS, monitor_faults
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("*/overlays/*/kustomization.yaml"))
 NEWEST = "1.37"
 OLDEST_MINOR = 24
 """Of kubectl: older ones have a kustomize without components and labels."""
-CUSTOM = {"PodMonitor", "ServiceMonitor"}
 
 
 @functools.cache
@@ -61,8 +61,20 @@ def test_kubernetes_takes_every_overlay(folder: Path) -> None:
     objects = rendered(folder)
     assert len(objects) >= 5
     for thing in objects:
-        if thing["kind"] not in CUSTOM:
+        if thing["kind"] in SPECS:
+            assert monitor_faults(thing) == []
+        else:
             kubernetes_validate.validate(thing, NEWEST, strict=True)
+
+
+def test_a_field_that_the_operator_does_not_have_would_be_noticed() -> None:
+    (monitor,) = (thing for thing in example() if thing["kind"] == "PodMonitor")
+    endpoint = monitor["spec"]["podMetricsEndpoints"][0]
+    endpoint |= {"honourLabels": True, "interval": 15}
+    assert monitor_faults(monitor) == [
+        "PodMonitor.spec.podMetricsEndpoints[0].interval is 15, expected str",
+        "PodMonitor.spec.podMetricsEndpoints[0].honourLabels is not known",
+    ]
 
 
 def test_the_training_in_the_repository_is_what_its_command_prints() -> None:
