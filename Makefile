@@ -46,7 +46,8 @@ test: setup-dev lint types contracts ## Set up, then lint, types, contracts and 
 	$(BIN)/python -m pytest -m "not slow and not browser and not image" $(PYTEST_ARGS)
 
 test-prometheus: setup-dev ## A real Prometheus beside the service and two ranks (installs it by apt)
-	@command -v prometheus > /dev/null || apt-get install -y --no-install-recommends prometheus
+	@command -v prometheus >/dev/null || { apt-get update && \
+	  apt-get install -y --no-install-recommends prometheus; }
 	$(BIN)/python -m pytest -m prometheus $(PYTEST_ARGS)
 
 test-slow: setup-dev ## The tests that take minutes

@@ -116,7 +116,6 @@ def prometheus(folder: Path, served: Served) -> Iterator[Prometheus]:
         "scrape_timeout": "1s",
     }
     config["scrape_configs"][0]["http_sd_configs"][0]["refresh_interval"] = "1s"
-    del config["scrape_configs"][0]["static_configs"]  # of the compose file
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     for name in config["rule_files"]:
         (folder / name).write_text(shortened((PROMETHEUS / name).read_text()))

@@ -78,7 +78,7 @@ def watching(served, tmp_path_factory):
     ratings = {"preset": "mf", "data": "ratings", "sizing": "pair", "output": "ratings"}
     served.ask("jobs", {**train, **ratings})
     with prometheus(tmp_path_factory.mktemp("prometheus"), served) as running:
-        wait_for(lambda: running.query('count(up{run=~"clicks|ratings"} == 1) == 3'), 120)
+        wait_for(lambda: running.query('count(up{run=~"clicks|ratings"} == 1) == 3'), 300)
         yield running
 
 
@@ -111,7 +111,7 @@ def test_every_query_of_every_panel_has_data(watching):
         return not missing
 
     try:
-        wait_for(all_have, 120)
+        wait_for(all_have, 300)
     except AssertionError:
         pytest.fail("\n".join(map(str, missing)))
 
@@ -131,7 +131,7 @@ def test_every_rule_is_evaluated_over_data(watching):
         return not missing
 
     try:
-        wait_for(all_have, 60)
+        wait_for(all_have, 120)
     except AssertionError:
         pytest.fail("\n".join(missing))
 
@@ -152,7 +152,7 @@ def test_a_loss_that_is_not_a_number_fires_its_alert(served, watching):
     options = {**ENDLESS, "on-nan": "skip", "shuffle": False}
     job = {"verb": "train", "preset": "dcnv2", "data": "spoilt", "sizing": "all"}
     made = served.ask("jobs", {**job, "output": "spoilt", "options": options})
-    wait_for(lambda: watching.firing("MixdimNanSkipped", run="spoilt"), 180)
+    wait_for(lambda: watching.firing("MixdimNanSkipped", run="spoilt"), 400)
     # After three of them the run gives up, and that is an alert too.
-    wait_for(lambda: served.ask(f"jobs/{made['id']}")["state"] == "failed", 240)
+    wait_for(lambda: served.ask(f"jobs/{made['id']}")["state"] == "failed", 400)
     wait_for(lambda: watching.firing("MixdimJobsFail"), 60)
