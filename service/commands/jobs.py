@@ -160,8 +160,13 @@ def _logs(jobs: Submissions, submission: Submission, *, follow: bool) -> int:
     launcher = jobs.launcher_of(submission)
     if (handle := launcher.find(submission.key)) is not None:
         for line in launcher.logs(handle, follow=follow):
-            print(line, flush=follow)
+            print(_printable(line), flush=follow)
     return 0
+
+
+def _printable(line: str) -> str:
+    """A line whose bytes may be any."""
+    return line.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _cancel(jobs: Submissions, submission: Submission) -> int:

@@ -59,6 +59,13 @@ def test_a_job_runs_here_and_its_output_comes_back(mixdim: Any, tmp_path: Path) 
     assert f"  {key}   prepare   local       succeeded" in mixdim("jobs list")[1]
 
 
+def test_output_that_is_no_text_is_shown_all_the_same(mixdim: Any, tmp_path: Path) -> None:
+    key = mixdim("submit --wait", "size", "/nowhere")[1].splitlines()[0]
+    (log,) = (tmp_path / "home" / "jobs" / key).glob("log*")
+    log.write_bytes(b"caf\xe9 \xff\n")
+    assert mixdim("jobs logs", key)[1] == "caf\ufffd \ufffd\n"
+
+
 def test_a_job_that_is_waited_for_ends_the_command_as_it_ended(mixdim: Any) -> None:
     code, said, told = mixdim("submit --wait", "size", "/nowhere")
     assert code == 2
