@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from deploy import components
 from deploy.app import app
 from deploy.job import VERBS, Job
 from deploy.resources import RESOURCES, find_resource
+from tests.docs.checks import fault
+from tests.docs.commands import Command
 
 COMPONENT = Path(components.__file__)
 train = partial(components.train, data="/data", sizing="/sizing.json", output="/runs/last")
@@ -33,6 +36,28 @@ class EveryComponent(ComponentTestCase):
 
 def test_every_verb_that_can_be_a_job_has_a_component() -> None:
     assert all(inspect.isfunction(getattr(components, verb)) for verb in VERBS)
+
+
+DESCRIBED = {
+    "prepare": partial(components.prepare, "raw.gz", source="criteo", output="d"),
+    "size": partial(components.size, data="d", output="s.json", budget="4x"),
+    "search": partial(components.search, method="autodim", data="d", output="o", budget="4x"),
+    "train": partial(train, metrics_port=9400),
+    "evaluate": partial(components.evaluate, run="r", data="d"),
+    "export": partial(components.export, run="r", output="a"),
+    "compare": partial(components.compare, spec="s.toml", data="d", output="o"),
+    "bench": partial(components.bench, benchmark="step", output="o.json"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_take_what_their_components_say(verb: str, tmp_path: Path) -> None:
+    (role,) = DESCRIBED[verb](max_retries=1).roles
+    behind_torchrun = role.args[-1].rpartition(" -m service ")[2]
+    line = f"mixdim {behind_torchrun if role.entrypoint == 'bash' else shlex.join(role.args)}"
+    assert fault(Command("deploy/components.py", 1, line), tmp_path) is None
+    wrong = Command("deploy/components.py", 1, f"{line} --no-such-flag")
+    assert "--no-such-flag" in (fault(wrong, tmp_path) or "")
 
 
 @pytest.mark.parametrize("verb", VERBS)
