@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import tyro
 from rich import box
@@ -55,66 +56,106 @@ class DemoCommand:
     batch_size: int = 1024
     """Examples per rank and step."""
 
+    json: bool = False
+    """Print the table as JSON; what the verbs print goes to stderr."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Trained:
+    """A line of the table."""
+
+    plan: str
+    tables_by_width: dict[int, int]
+    training_bytes: int
+    auc: float
+    log_loss: float
+    examples_per_second: float
+    sizing: str
+    run: str
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the verbs as a person would, and end in one table."""
     demo = tyro.cli(DemoCommand, args=list(argv), prog="mixdim demo")
+    mixdim = partial(_mixdim, sys.stderr if demo.json else sys.stdout)
     started = time.monotonic()
     demo.output.mkdir(parents=True, exist_ok=True)
     raw = demo.input or demo.output / "raw.tsv"
     if demo.input is None:
-        _mixdim("prepare", "synthetic", "--rows", str(demo.rows), "--raw", str(raw))
+        mixdim("prepare", "synthetic", "--rows", str(demo.rows), "--raw", str(raw))
     data = demo.output / "data"
-    _mixdim("prepare", "criteo", str(raw), "--output", str(data), "--overwrite", "--min-count", "5")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("plan", "widths x tables", "bytes", "AUC", "log loss", "examples/s"):
-        table.add_column(title, justify="left" if title == "plan" else "right")
-    runs: dict[str, str] = {}
+    mixdim("prepare", "criteo", str(raw), "--output", str(data), "--overwrite", "--min-count", "5")
+    found: dict[str, _Trained] = {}
     for name, (size_flags, train_flags) in PLANS.items():
         folder = demo.output / name.replace(", ", "-").replace(" ", "-")
         folder.mkdir(exist_ok=True)
-        sizing, runs[name] = str(folder / "sizing.json"), str(folder / "run")
+        runs = {name: own.run for name, own in found.items()}
         chosen = (flag.format_map(runs) for flag in size_flags)
-        _mixdim("size", str(data), *chosen, "--output", sizing)
+        mixdim("size", str(data), *chosen, "--output", str(folder / "sizing.json"))
         start = [flag.format_map(runs) for flag in train_flags]
-        table.add_row(name, *_trained(demo, data, folder, start))
+        found[name] = _trained(name, demo, mixdim, folder, start)
+    if demo.json:
+        print(json.dumps([asdict(own) for own in found.values()], indent=1))
+        return 0
     print()
-    Console(width=100).print(table)
+    Console(width=100).print(_table(found.values()))
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"{minutes}:{seconds:02d} minutes; everything is in {demo.output}/")
     return 0
 
 
-def _trained(demo: DemoCommand, data: Path, folder: Path, start: Sequence[str]) -> tuple[str, ...]:
-    """Train a plan and score it on the test split: the cells of its row."""
+def _trained(
+    name: str, demo: DemoCommand, mixdim: Callable[..., None], folder: Path, start: Sequence[str]
+) -> _Trained:
+    """Train a plan and score it on the test split."""
     sizing, run = folder / "sizing.json", folder / "run"
-    _mixdim(
-        *("train", demo.network, "--data", str(data), "--sizing", str(sizing)),
+    mixdim(
+        *("train", demo.network, "--data", str(demo.output / "data"), "--sizing", str(sizing)),
         *("--output", str(run), "--overwrite"),
         *("--nproc", str(demo.nproc), "--batch-size", str(demo.batch_size)),
         *start,
     )
-    _mixdim("evaluate", str(run), "--nproc", str(demo.nproc))
+    mixdim("evaluate", str(run), "--nproc", str(demo.nproc))
     result: dict[str, Any] = json.loads((run / RESULT_FILE).read_text())
     plan = read_sizing(sizing)
-    widths = Counter(plan.plan.dims().values())
-    return (
-        "  ".join(f"{width}x{count}" for width, count in sorted(widths.items())),
-        f"{plan_bytes(plan.plan, plan.optimizer).training_bytes:,}",
-        f"{result['scores']['auc']:.4f}",
-        f"{result['scores']['log_loss']:.4f}",
-        f"{result['examples_per_second']:,.0f}",
+    return _Trained(
+        plan=name,
+        tables_by_width=dict(sorted(Counter(plan.plan.dims().values()).items())),
+        training_bytes=plan_bytes(plan.plan, plan.optimizer).training_bytes,
+        auc=result["scores"]["auc"],
+        log_loss=result["scores"]["log_loss"],
+        examples_per_second=result["examples_per_second"],
+        sizing=str(sizing),
+        run=str(run),
     )
 
 
-def _mixdim(*arguments: str) -> None:
-    """Show a command and run it.
+def _table(found: Iterable[_Trained]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("plan", "widths x tables", "bytes", "AUC", "log loss", "examples/s"):
+        table.add_column(title, justify="left" if title == "plan" else "right")
+    for own in found:
+        table.add_row(
+            own.plan,
+            "  ".join(f"{width}x{number}" for width, number in own.tables_by_width.items()),
+            f"{own.training_bytes:,}",
+            f"{own.auc:.4f}",
+            f"{own.log_loss:.4f}",
+            f"{own.examples_per_second:,.0f}",
+        )
+    return table
+
+
+def _mixdim(story: TextIO, *arguments: str) -> None:
+    """Show a command and run it; what it prints is part of the story.
 
     Raises:
         ValueError: If it fails; its own message stands above.
     """
-    print(f"\n$ mixdim {shlex.join(arguments)}", flush=True)
-    code = subprocess.run([sys.executable, "-m", "service", *arguments], check=False).returncode
+    story.write(f"\n$ mixdim {shlex.join(arguments)}\n")
+    story.flush()
+    command = [sys.executable, "-m", "service", *arguments]
+    code = subprocess.run(command, stdout=story, check=False).returncode
     if code:
         raise ValueError(
             f"mixdim {arguments[0]} ended with exit code {code}, expected 0; its message is above"

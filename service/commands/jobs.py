@@ -72,6 +72,9 @@ class CancelJob(_Jobs):
     job: tyro.conf.Positional[str]
     """Name that mixdim submit has printed."""
 
+    json: bool = False
+    """Print where it stands then as JSON."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetryJob(_Jobs):
@@ -79,6 +82,9 @@ class RetryJob(_Jobs):
 
     job: tyro.conf.Positional[str]
     """Name that mixdim submit has printed."""
+
+    json: bool = False
+    """Print the new job's name as JSON."""
 
 
 Command = (
@@ -104,8 +110,8 @@ def main(argv: Sequence[str]) -> int:
     if isinstance(command, ShowLogs):
         return _logs(jobs, submission, follow=command.follow)
     if isinstance(command, CancelJob):
-        return _cancel(jobs, submission)
-    return _retry(jobs, submission)
+        return _cancel(jobs, submission, as_json=command.json)
+    return _retry(jobs, submission, as_json=command.json)
 
 
 def home_of(path: Path) -> Path:
@@ -169,14 +175,14 @@ def _printable(line: str) -> str:
     return line.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _cancel(jobs: Submissions, submission: Submission) -> int:
+def _cancel(jobs: Submissions, submission: Submission, *, as_json: bool) -> int:
     launcher = jobs.launcher_of(submission)
     if (handle := launcher.find(submission.key)) is not None:
         launcher.cancel(handle)
-    return _show(jobs, submission, as_json=False)
+    return _show(jobs, submission, as_json=as_json)
 
 
-def _retry(jobs: Submissions, submission: Submission) -> int:
+def _retry(jobs: Submissions, submission: Submission, *, as_json: bool) -> int:
     status = jobs.status(submission)
     if not status.state.is_final:
         raise ValueError(
@@ -187,7 +193,7 @@ def _retry(jobs: Submissions, submission: Submission) -> int:
     taken = {known.key for known in jobs.all()}
     key = next(k for n in range(1, len(taken) + 2) if (k := f"{stem}-retry{n}") not in taken)
     jobs.submit(retried(submission, key))
-    print(key)
+    print(json.dumps({"job": key}) if as_json else key)
     return 0
 
 

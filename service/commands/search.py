@@ -94,8 +94,8 @@ def _usage() -> str:
     methods = "\n".join(f"  {name:{width}}  {_summary(name)}" for name in METHODS)
     return (
         "usage: mixdim search METHOD PRESET|FILE [--data D] [--budget B] [--output FOLDER] "
-        "[flags]\n\nFind the width of every table by training. `mixdim search METHOD --help` "
-        f"explains a method.\n\n{methods}\n"
+        "[--json] [flags]\n\nFind the width of every table by training. "
+        f"`mixdim search METHOD --help` explains a method.\n\n{methods}\n"
     )
 
 

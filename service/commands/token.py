@@ -47,6 +47,9 @@ class Revoke:
     home: Path = Path("mixdim-home")
     """Folder of the service."""
 
+    json: bool = False
+    """Print its id as JSON."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class List:
@@ -110,7 +113,10 @@ def _create(accounts: "Accounts", command: Create) -> None:
 def _revoke(accounts: "Accounts", command: Revoke) -> None:
     if not accounts.revoke(command.id):
         raise ValueError(f"there is no token {command.id!r} to revoke; see mixdim token list")
-    sys.stderr.write(f"{command.id} is revoked\n")
+    if command.json:
+        print(json.dumps({"id": command.id, "revoked": True}))
+    else:
+        sys.stderr.write(f"{command.id} is revoked\n")
 
 
 def _list(accounts: "Accounts", command: List) -> None:

@@ -28,6 +28,15 @@ SHELLS = {
     " _files() {{ }}; CURRENT=$#words; _mixdim",
     "fish": "source {script}; complete -C '{line}'",
 }
+WITHOUT_JSON = {
+    "serve": "answers over HTTP until it is told to stop",
+    "serve-model": "answers over HTTP until it is told to stop",
+    "completion bash": "writes a script",
+    "completion zsh": "writes a script",
+    "completion fish": "writes a script",
+    "jobs logs": "passes on what a job has printed",
+}
+"""Commands that print no result of their own, and what they do instead."""
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +76,14 @@ def test_values_are_offered_whole(found):
 
 def test_every_verb_is_offered(found):
     assert {*found[""].words} == {*VERBS} <= found.keys()
+
+
+def test_every_command_with_a_result_prints_it_as_json_when_asked(found):
+    ends = {}
+    for verb in VERBS:
+        parts = [f"{verb} {word}" for word in found[verb].words]
+        ends[verb] = "--json" in found[verb].flags or (
+            bool(parts)
+            and all("--json" in found[part].flags or part in WITHOUT_JSON for part in parts)
+        )
+    assert {verb for verb, has_json in ends.items() if not has_json} <= set(WITHOUT_JSON)
