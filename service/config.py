@@ -12,6 +12,7 @@ from models.embeddings.choices import Embeddings, MixedChoice
 from models.embeddings.pruning import PrunedChoice
 from models.networks import DLRMNetwork, Network
 from models.tables import SparseOptimizer
+from service.loggers.base import LoggerName
 from sharding.constraints import ShardingConfig
 
 _STRICT = ConfigDict(extra="forbid")  # a typo is an error, at any depth
@@ -211,6 +212,10 @@ class TrainConfig:
 
     metrics_host: str = "127.0.0.1"
     """Address the metrics are served on; 0.0.0.0 inside a container."""
+
+    log_to: tuple[LoggerName, ...] = ()
+    """Where figures go besides metrics.jsonl: tensorboard (RUN/tensorboard), mlflow (what the
+    environment variable MLFLOW_TRACKING_URI names, or mlruns beside RUN)."""
 
     profile: int = 0
     """Steps after the first ten that torch's profiler records, on the first rank, into profile.json

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
 from service.first_fault import first_fault
+from service.loggers.base import check_installed
 from service.presets import PRESETS
 from service.run_folder import CHECKPOINTS
 from service.sizing import read_sizing
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> int:
         config=(tyro.conf.AvoidSubcommands,),  # the preset has chosen the network
     )
     config = command.config
+    check_installed(config.log_to)
     sizing = dataclasses.replace(read_sizing(config.sizing), join=config.network.join)
     sizing.check_against(read_dataset_info(config.data))
     sizing.check_budget(config.optimizer.sparse)

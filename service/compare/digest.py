@@ -17,7 +17,7 @@ from service.sizing_request import SizingRequest
 WITHOUT_EFFECT: Final = frozenset(
     {
         *("data", "sizing", "output", "plan", "nproc", "resume", "overwrite", "keep_checkpoints"),
-        *("checkpoint_every", "log_every", "metrics_port", "metrics_host", "matmul"),
+        *("checkpoint_every", "log_every", "log_to", "metrics_port", "metrics_host", "matmul"),
     }
 )
 """Settings of a training that do not change its result, or are hashed by content."""

@@ -20,7 +20,7 @@ SET_BY_SEARCH: Final = (
 FREE_ON_RESUME: Final = frozenset(
     {"output", "resume", "overwrite", "nproc", "max_restarts", "metrics_port", "metrics_host"}
     | {"hang_timeout", "log_every", "profile", "keep_checkpoints", "checkpoint_every"}
-    | {"checkpoint_async"}
+    | {"checkpoint_async", "log_to"}
 )
 """Settings of the training that a resumed search may change: they do not change what is found."""
 

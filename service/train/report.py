@@ -22,12 +22,8 @@ from service.data.dataset import Split
 from service.data.loader import Loader
 from service.distributed import Ranks
 from service.job import num_restarts
-from service.metrics import (
-    EmbeddingMetrics,
-    TrainMetrics,
-    peak_memory_bytes,
-    start_exporter,
-)
+from service.loggers.follow import Followers
+from service.metrics import EmbeddingMetrics, TrainMetrics, peak_memory_bytes, start_exporter
 from service.run_folder import RunFolder, package_versions
 from service.train.evaluation import Scores
 from service.train.finite import NotANumber
@@ -64,6 +60,7 @@ class Reporter:
         self._wait_seconds = 0.0
         self._step_started = 0.0
         self._window = _Window()
+        self._followers = Followers(config, folder)
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,6 +71,8 @@ class Reporter:
             local_rank=self._ranks.local_rank,
         )
         self._open.callback(exporter.close)
+        if self._ranks.is_first:
+            self._open.enter_context(self._followers)
         num_steps = self._config.profile if self._ranks.is_first else 0
         self._end_profiled_step = self._open.enter_context(profiled(self._folder.path, num_steps))
         return self
@@ -207,6 +206,7 @@ class Reporter:
         """Add a line to ``metrics.jsonl``, or do without: no figures are worth the training."""
         try:
             self._folder.append_metrics(record)
+            self._followers.notify()
         except OSError as error:
             self.metrics.lost_metrics.inc()
             if not self._has_lost_metrics:

@@ -1,0 +1,1 @@
+"""Other places that a run's figures go to: they follow ``metrics.jsonl``, which stays the truth."""
