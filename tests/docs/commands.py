@@ -1,8 +1,9 @@
 """Every shell command that the documentation shows, with the file and line where it stands.
 
 Commands are the lines of ``sh``, ``bash`` and ``console`` blocks (of the last, and of blocks that
-name no language, those behind a ``$``), and `mentions` between backticks that begin with a program
-of ours. ``<...>``, ``$NAME`` and ``${NAME}`` stand for something that a reader knows.
+name no language, those behind a ``$``, or that begin with a program of ours), and mentions between
+backticks that begin with one. ``<...>``, ``$NAME`` and ``${NAME}`` stand for something that a
+reader knows.
 """
 
 import re
