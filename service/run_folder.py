@@ -6,6 +6,8 @@ RUN/sharding.json     where every table lived
 RUN/metrics.jsonl     one line per log interval and validation
 RUN/checkpoints/      see service.checkpoint
 RUN/resize.json       what became of the tables of the run that it goes on from
+RUN/tensorboard/      the figures of metrics.jsonl for TensorBoard, where they were asked for
+RUN/mlflow.json       which of MLflow's runs has them, likewise
 RUN/result.json       final scores; there when the run ended by itself
 """
 
@@ -36,6 +38,8 @@ METRICS_FILE = "metrics.jsonl"
 RESIZE_FILE = "resize.json"
 RESULT_FILE = "result.json"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"
+MLFLOW_FILE = "mlflow.json"
 DRAFT = ".draft"
 """End of the name of a file that is being written."""
 
@@ -100,7 +104,8 @@ class RunFolder:
         if config.resume:
             self._forget_metrics_after({"train": last_step, "validation": last_validated})
             return
-        for name in (SIZING_FILE, SHARDING_FILE, METRICS_FILE, RESIZE_FILE):
+        shutil.rmtree(self.path / TENSORBOARD, ignore_errors=True)
+        for name in (SIZING_FILE, SHARDING_FILE, METRICS_FILE, MLFLOW_FILE, RESIZE_FILE):
             (self.path / name).unlink(missing_ok=True)
         # run.json stays until the next one takes its place: killed in between, the job that is
         # started again finds a run that is not its own, and clears it again.

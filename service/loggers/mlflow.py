@@ -13,12 +13,10 @@ from pydantic import TypeAdapter
 
 from service.config import TrainConfig
 from service.loggers.base import Record, figures
-from service.run_folder import RunFolder
+from service.run_folder import MLFLOW_FILE, RunFolder
 
 EXPERIMENT: Final = "mixdim"
 FOLDER: Final = "mlruns"
-RUN_FILE: Final = "mlflow.json"
-"""Which MLflow run is that of a run folder."""
 MOST_METRICS: Final = 1000
 """Of one request."""
 MOST_PARAMS: Final = 100
@@ -46,7 +44,7 @@ class MLflowLogger:
             self._client = MlflowClient(tracking_uri=uri)
             known = _known(folder, uri) if config.resume else None
             self._run_id = known or self._begin(config, folder)
-            folder.write_json(RUN_FILE, {"run_id": self._run_id, "tracking_uri": uri})
+            folder.write_json(MLFLOW_FILE, {"run_id": self._run_id, "tracking_uri": uri})
             self._last = self._last_steps()
             self._client.set_terminated(self._run_id, "RUNNING")
         except MlflowException as error:
@@ -115,7 +113,7 @@ def _folder_beside(folder: RunFolder) -> str:
 
 def _known(folder: RunFolder, uri: str) -> str | None:
     """The MLflow run that an earlier start has begun at the same place."""
-    path = folder.path / RUN_FILE
+    path = folder.path / MLFLOW_FILE
     if not path.is_file():
         return None
     before: dict[str, str] = json.loads(path.read_text())

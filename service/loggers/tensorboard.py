@@ -3,13 +3,11 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from service.loggers.base import Record, figures
-
-FOLDER: Final = "tensorboard"
+from service.run_folder import TENSORBOARD
 
 
 class TensorBoardLogger:
@@ -23,8 +21,8 @@ class TensorBoardLogger:
     """
 
     def __init__(self, folder: Path) -> None:
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder / FOLDER))
+        shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder / TENSORBOARD))
 
     def log(self, records: Sequence[Record]) -> None:
         """Write lines."""
