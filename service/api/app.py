@@ -31,6 +31,7 @@ PAGE = Path(__file__).with_name("page")
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": said}
     for status, said in (
+        (400, "The body cannot be read."),
         (401, "No token, or one that is not good."),
         (403, "The token's role, or its user, may not."),
         (404, "There is no such thing."),

@@ -1,9 +1,11 @@
 """The tables of the service's records, and how to open them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from alembic import command
 from alembic.config import Config
@@ -100,7 +102,12 @@ audit = Table(
     Column("outcome", String(256), nullable=False),
 )
 
-SQLITE_BUSY_MS: Final = 10_000
+BUSY_SECONDS: Final = 30
+"""What one process waits for another's SQLite transaction."""
+POOL: Final[dict[str, int]] = {"pool_size": 16, "max_overflow": 48, "pool_timeout": 30}
+"""Connections: as many as there are threads that answer and that look after jobs."""
+_turns: Final[WeakKeyDictionary[Engine, Lock]] = WeakKeyDictionary()
+"""Whose turn it is to write: SQLite has one writer, and makes the others try again and again."""
 
 
 def connect(url: str) -> Engine:
@@ -111,12 +118,13 @@ def connect(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": SQLITE_BUSY_MS / 1000})
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.get_backend_name() == "postgresql":
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        psycopg = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(psycopg, pool_pre_ping=True, **POOL)
     raise ValueError(
         f"database {parsed.get_backend_name()!r}, expected sqlite:///FILE or postgresql://..."
     )
@@ -137,8 +145,11 @@ def downgrade(engine: Engine, revision: str) -> None:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes: SQLite takes its lock at once, so that none must be undone."""
-    with engine.connect().execution_options(mixdim_writes=True) as connection, connection.begin():
-        yield connection
+    is_alone = engine.dialect.name == "sqlite"
+    with _turns.setdefault(engine, Lock()) if is_alone else nullcontext():
+        connecting = engine.connect().execution_options(mixdim_writes=True)
+        with connecting as connection, connection.begin():
+            yield connection
 
 
 def _alembic(connection: Connection) -> Config:

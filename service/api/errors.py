@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
 logger = logging.getLogger(__name__)
@@ -102,9 +102,10 @@ def install(app: FastAPI) -> None:
     async def _http(_request: Request, error: HTTPException) -> JSONResponse:
         return answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
-    @app.exception_handler(OperationalError)
-    async def _database(_request: Request, error: OperationalError) -> JSONResponse:
-        logger.error("the database does not answer: %s", error.orig)
+    @app.exception_handler(exc.OperationalError)
+    @app.exception_handler(exc.TimeoutError)
+    async def _database(_request: Request, error: exc.SQLAlchemyError) -> JSONResponse:
+        logger.error("the records cannot be reached: %s", error)
         return answer(503, "the records cannot be reached", "try again", {"Retry-After": "2"})
 
     @app.exception_handler(Exception)

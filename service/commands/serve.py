@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "MIXDIM_DATABASE"
 """Environment variable with the address of the records, which holds a password."""
 LOCK_FILE: Final = "serve.lock"
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than proxies keep idle connections, which must not be closed under their hands."""
 SHUTDOWN_SECONDS: Final = 5
 """What answers that are being given, such as logs that are followed, get to end."""
 
@@ -71,6 +73,7 @@ def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
         engine.dispose()

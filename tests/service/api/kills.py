@@ -47,6 +47,7 @@ class Client(threading.Thread):
         self._proof, self._number = proof, number
         self._chance = random.Random(number)
         self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(timeout=60)
 
     def run(self) -> None:
         sent = 0
@@ -68,11 +69,11 @@ class Client(threading.Thread):
                 answer = self._post("/jobs", body, {"Idempotency-Key": key})
                 assert answer.status_code in (200, 201), answer.text
                 return str(answer.json()["id"])
-            time.sleep(0.05)
+            time.sleep(0.25)
 
     def _post(self, path: str, body: object, headers: dict[str, str]) -> httpx.Response:
         url = f"{self._proof.base}/api/v1{path}"
-        return httpx.post(url, json=body, headers={**self._headers, **headers}, timeout=10)
+        return self._http.post(url, json=body, headers={**self._headers, **headers})
 
 
 def main() -> int:

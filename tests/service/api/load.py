@@ -45,7 +45,7 @@ class Load:
         """One user's requests, one after the other."""
         chance = random.Random(number)
         headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=120) as http:
+        async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=600) as http:
             jobs = [await self.submit(http, f"{number}-0", chance)]
             for request in range(2, requests - 2):
                 if request == requests // 2:
@@ -67,6 +67,7 @@ class Load:
         """The same request twice at once: one job."""
         body = {**PREPARE, "output": f"out-{key}", "priority": chance.randint(-10, 10)}
         answers = await asyncio.gather(*(self.post(http, key, body) for _ in range(2)))
+        assert all(answer.status_code in (200, 201) for answer in answers), answers[0].text
         ids = {answer.json()["id"] for answer in answers}
         assert len(ids) == 1, ids
         self.acknowledged[key] = ids.pop()

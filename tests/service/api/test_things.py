@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from service.api.home import Home
 from service.api.jobs import NewJob
+from service.api.routes import files
 from service.api.states import Event
 from service.sizing import SizingFile, sizing_bytes
 from tests.service.api.served import Client, serving
@@ -91,15 +93,20 @@ def test_files_are_listed_and_come_whole(things: Client) -> None:
         assert len(content) == file["bytes"]
 
 
+def test_artifacts_are_known_by_the_file_that_exports_write() -> None:
+    source = Path(files.__file__).parents[2] / "serving" / "manifest.py"
+    assert f'MANIFEST_FILE: Final = "{files.ARTIFACT_FILE}"' in source.read_text()
+
+
 def test_an_artifact_is_downloaded(things: Client) -> None:
     folder = things.service.home.path / "artifacts" / "a"
     folder.mkdir()
-    (folder / "manifest.json").write_text("{}")
+    (folder / "artifact.json").write_text("{}")
     assert [item["name"] for item in things.get("/artifacts")["items"]] == ["a"]
     (file,) = things.get("/artifacts/a/files")
     assert things.call("GET", f"/api/v1/artifacts/a/files/{file['path']}").content == b"{}"
     (noted, *_) = things.get("/audit", "admin")["items"]
-    assert (noted["action"], noted["target"]) == ("artifacts.download", "a/manifest.json")
+    assert (noted["action"], noted["target"]) == ("artifacts.download", "a/artifact.json")
 
 
 def test_a_part_of_a_file_is_a_part(things: Client) -> None:
