@@ -27,10 +27,13 @@ endif
 CHROMIUM = command -v chromium >/dev/null || { apt-get update && \
   apt-get install -y --no-install-recommends chromium fonts-inter fonts-dejavu-core; }
 
+POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { apt-get update && \
+  apt-get install -y --no-install-recommends postgresql; }
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm \
-  test-browser test-image test-prometheus screenshots format locks clean
+  test-browser test-image test-postgres test-prometheus screenshots format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,6 +63,10 @@ test-slurm: setup-dev ## Jobs on a throw-away Slurm of two nodes (Debian, root; 
 test-image: setup-dev ## Build the image and run a job in it (Debian 12, root; installs buildah and podman)
 	tests/image/image.sh install
 	$(BIN)/python -m pytest -m image $(PYTEST_ARGS)
+
+test-postgres: setup-dev ## The service's records on PostgreSQL, which apt-get installs if it is missing
+	$(POSTGRES)
+	$(BIN)/python -m pytest -m postgres $(PYTEST_ARGS)
 
 test-browser: setup-dev ## The status page in headless Chromium, which apt-get installs if it is missing
 	$(CHROMIUM)

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
         first_token(engine)
         app = build(config, engine, launchers)
         logger.info("serving %s on http://%s:%d", home, config.host, config.port)
+        # uvicorn listens itself, and passes the signal on once it has ended.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
         uvicorn.run(
             guarded(app),
             host=config.host,
@@ -115,12 +118,13 @@ def launchers(config: ServiceConfig) -> "dict[str, Launcher]":
                 f"{', '.join(options)}, such as slurm.partition=batch"
             )
         options[scheduler][name] = value
-    return {
-        name: LocalLauncher(folder, grace_seconds=config.grace_seconds)
-        if name == LOCAL
-        else open_launcher(folder, name, options=given, python=config.python)
+    opened = {
+        name: open_launcher(folder, name, options=given, python=config.python)
         for name, given in options.items()
     }
+    if LOCAL in opened:
+        opened[LOCAL] = LocalLauncher(folder, grace_seconds=config.grace_seconds)
+    return opened
 
 
 @contextmanager

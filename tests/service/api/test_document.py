@@ -35,6 +35,8 @@ CHECKS: Final = [
 THERE: Final = {"name": ("d", "s", "r", "f"), "path": ("run.json", "metrics.jsonl")}
 """What placeholders are replaced by in half of the requests, so that they get further."""
 
+TRUE: Final = frozenset({"true", "1", "on", "yes", "t", "y"})
+
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
@@ -86,6 +88,8 @@ def _send(client: Client, operation: Any, mode: GenerationMode, number: int, sta
         if chance.random() < 0.5 and isinstance(case.path_parameters, dict):
             known = case.path_parameters.keys() & there.keys()
             case.path_parameters |= {name: chance.choice(there[name]) for name in known}
+        if str((case.query or {}).get("follow")).lower() in TRUE:
+            case.query["follow"] = False  # requests on this urllib3 cannot read a stream
         answer = case.call(headers={"Authorization": f"Bearer {chance.choice(secrets)}"})
         statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
