@@ -47,7 +47,7 @@ class Load:
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=self.base, headers=headers, timeout=600) as http:
             jobs = [await self.submit(http, f"{number}-0", chance)]
-            for request in range(2, requests - 2):
+            for request in range(2, requests - 1):
                 if request == requests // 2:
                     await self.submit(http, f"{number}-1", chance)
                 elif chance.random() < 0.01:
