@@ -151,8 +151,8 @@ def _job(
             "completionMode": "Indexed",
             "completions": nodes,
             "parallelism": nodes,
-            # One lost rank ends the pods of all nodes, and each of them counts.
-            "backoffLimit": max_retries * nodes,
+            # A failed start counts once a pod: only when all have failed, the start has.
+            "backoffLimit": (max_retries + 1) * nodes - 1,
             "podReplacementPolicy": "Failed",  # two pods never write one checkpoint
             "podFailurePolicy": {"rules": rules},
             "ttlSecondsAfterFinished": KEPT_SECONDS,

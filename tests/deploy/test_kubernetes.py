@@ -84,7 +84,7 @@ def test_rejected_input_is_not_tried_again_and_a_stop_is_no_failure() -> None:
         for code in rule.get("onExitCodes", {}).get("values", [])
     }
     assert actions == {2: "FailJob", 3: "FailJob", 143: "Ignore"}
-    assert job["backoffLimit"] == 6  # every pod of a failed start counts
+    assert job["backoffLimit"] == 8  # three starts of three pods that fail are nine failures
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # or exit codes are not looked at
 
 
