@@ -149,7 +149,7 @@ def test_a_stall_fires_its_alerts_and_ends_them(watching):
 
 
 def test_a_loss_that_is_not_a_number_fires_its_alert(served, watching):
-    options = {**ENDLESS, "on-nan": "skip", "shuffle": False}
+    options = {**ENDLESS, "batch-size": 256, "on-nan": "skip", "shuffle": False}
     job = {"verb": "train", "preset": "dcnv2", "data": "spoilt", "sizing": "all"}
     made = served.ask("jobs", {**job, "output": "spoilt", "options": options})
     wait_for(lambda: watching.firing("MixdimNanSkipped", run="spoilt"), 400)
