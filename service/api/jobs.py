@@ -154,9 +154,10 @@ class Jobs:
     def page(self, wanted: Filter, limit: int) -> list[Record]:
         """Jobs, newest first."""
         query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
-        for name in ("verb", "owner", "name"):
-            if (value := getattr(wanted, name)) is not None:
-                query = query.where(jobs.c[name] == value)
+        if wanted.name is not None:
+            query = query.where(jobs.c.name.contains(wanted.name, autoescape=True))
+        exact = {"verb": wanted.verb, "owner": wanted.owner}
+        query = query.filter_by(**{name: of for name, of in exact.items() if of is not None})
         if wanted.states:
             query = query.where(jobs.c.state.in_(wanted.states))
         if wanted.folders:

@@ -27,6 +27,7 @@ export function whole(value) {
 /** A large number in few letters: 12345 -> "12.3k", 2000 -> "2k". */
 export function compact(value) {
   if (isMissing(value)) return NONE;
+  if (Math.abs(value) >= 1e12) return value.toExponential(1);
   for (const [limit, unit] of [
     [1e9, "G"],
     [1e6, "M"],
@@ -38,9 +39,10 @@ export function compact(value) {
   return String(Math.round(value * 10) / 10);
 }
 
-/** A score with four decimals. */
+/** A score with four decimals; of one that has exploded, the size. */
 export function score(value) {
-  return isMissing(value) ? NONE : value.toFixed(4);
+  if (isMissing(value)) return NONE;
+  return Math.abs(value) < 1e5 ? value.toFixed(4) : value.toExponential(3);
 }
 
 /** A difference with its sign. */

@@ -215,14 +215,11 @@ export function tabs(label, items, chosen, href) {
   );
 }
 
-/** What the chosen tab shows. */
-export function tabPanel(chosen, ...children) {
-  const label = `tab-${chosen}`;
-  return h(
-    "div",
-    { id: "panel", key: chosen, role: "tabpanel", "aria-labelledby": label },
-    children,
-  );
+/** What the chosen tab shows, under a heading for those who go from one to the next. */
+export function tabPanel(items, chosen, ...children) {
+  const title = h("h2", { class: "unseen" }, new Map(items).get(chosen));
+  const props = { id: "panel", key: chosen, role: "tabpanel", "aria-labelledby": `tab-${chosen}` };
+  return h("div", props, title, children);
 }
 
 /** Where a page is, and the way back. */

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from deploy.resources import find_resource
 from service.api import logs
-from service.api.asked import JobRequest, Label, Verb, as_content, digest
+from service.api.asked import JobRequest, Verb, as_content, digest
 from service.api.errors import ApiError
 from service.api.home import Kind
 from service.api.jobs import Filter, Happening, NewJob, Record
@@ -87,7 +87,7 @@ def page(
     state: Annotated[list[State] | None, Query()] = None,
     verb: Verb | None = None,
     owner: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$")] = None,
-    name: Annotated[Label | None, Query()] = None,
+    name: Annotated[str | None, Query(max_length=64, description="A part of it.")] = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(pattern=r"^j[0-9a-f]{19}$")] = None,
 ) -> JobPage:

@@ -78,6 +78,8 @@ def test_lists_are_paged_and_filtered(client: Client) -> None:
         cursor = page["next_cursor"]
     assert sorted(seen) == sorted(made)
     assert client.get("/jobs?name=paged&owner=nobody")["items"] == []
+    assert len(client.get("/jobs?name=age")["items"]) == 5  # a part of the name is enough
+    assert client.get("/jobs?name=p%25d")["items"] == []  # and no pattern
     for job in made:
         client.wait(job)
     assert len(client.get("/jobs?name=paged&state=succeeded&state=failed")["items"]) == 5

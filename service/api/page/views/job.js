@@ -81,7 +81,7 @@ function view(state) {
       progressBar(job, { isLarge: true }),
     about(job),
     tabs("Parts of the job", itemsOf(job), chosen, href),
-    tabPanel(chosen, panel(chosen, state)),
+    tabPanel(itemsOf(job), chosen, panel(chosen, state)),
   ];
 }
 

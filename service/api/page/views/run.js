@@ -59,7 +59,7 @@ function view(state) {
     ),
     tiles(scoreTiles(run)),
     tabs("Parts of the run", TABS, chosen, (tab) => `#/runs/${name}/${tab}`),
-    tabPanel(chosen, panel(state)),
+    tabPanel(TABS, chosen, panel(state)),
   ];
 }
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
@@ -75,6 +76,13 @@ class Visit:
         self.page.goto(f"{self.address}/#/{view}")
         self.page.locator("main h1").wait_for()
         self.page.locator("main .loading").wait_for(state="detached")
+
+    def examine(self) -> list[str]:
+        """What axe finds, and whether anything is wider than the window."""
+        found = Axe().run(self.page).response["violations"]
+        faults = [f"{one['id']}: {[node['target'] for node in one['nodes'][:3]]}" for one in found]
+        width, room = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        return faults + ([f"{width} pixels in {room}"] if width > room else [])
 
     def close(self) -> None:
         """Close the tab; it asked no other host, and nothing went wrong in it."""

@@ -35,6 +35,10 @@ export const checks = {
       ["+0.0123", "−0.0123", "±0.0000", "±0.0000"],
     );
   },
+  "what has exploded stays short": () => {
+    same([0.44828, -1.5, 1.312e29].map(format.score), ["0.4483", "-1.5000", "1.312e+29"]);
+    same([9.99e11, 1.3e29].map(format.compact), ["999G", "1.3e+29"]);
+  },
   "durations show their two largest units": () => {
     const shown = [0.04, 9.94, 42, 59.7, 61, 3725, 172800].map(format.duration);
     same(shown, ["0.0 s", "9.9 s", "42 s", "1 min 00 s", "1 min 01 s", "1 h 02 min", "2 d 00 h"]);

@@ -16,7 +16,7 @@ import httpx
 from tests.free_ports import free_ports
 
 START_SECONDS = 240.0
-NUM_METRICS_PORTS = 40
+METRICS_PORTS, NUM_METRICS_PORTS = 20_000, 40
 FINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -85,8 +85,9 @@ class Served:
 @contextmanager
 def served(home: Path, *flags: str) -> Iterator[Served]:
     """Serve a folder on a free port of this machine."""
-    port, first = free_ports(), free_ports(NUM_METRICS_PORTS)
-    ports = ("--port", port, "--metrics-ports", first, first + NUM_METRICS_PORTS - 1)
+    # Below those that the system gives to whoever asks: jobs take theirs minutes later.
+    first = METRICS_PORTS + os.getpid() % 250 * NUM_METRICS_PORTS
+    ports = ("--port", free_ports(), "--metrics-ports", first, first + NUM_METRICS_PORTS - 1)
     command = ["serve", "--home", str(home), *map(str, ports), *flags]
     with (home.parent / "serve.log").open("wb") as log:
         process = subprocess.Popen(
@@ -95,7 +96,7 @@ def served(home: Path, *flags: str) -> Iterator[Served]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     try:
-        found = Served(f"http://127.0.0.1:{port}", home)
+        found = Served(f"http://127.0.0.1:{ports[1]}", home)
         _await(found.address, process, home.parent / "serve.log")
         yield found
         _end_jobs(found)

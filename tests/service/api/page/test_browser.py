@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from tests.service.api.page.browser import (
@@ -49,10 +48,14 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def runs(service: Served) -> tuple[str, str]:
     """Two trainings that have ended."""
+    jobs = []
     for sizing, rate in (("pop-2x", 0.05), ("pop-8x", 0.1)):
         options = {"max-steps": 60, "validate-every": 10, "optimizer.sparse-lr": rate}
         plan = {"preset": "smoke", "data": "clicks", "sizing": sizing, "options": options}
-        service.run("ada", verb="train", name=f"{sizing}-run", ranks_per_node=2, **plan)
+        plan |= {"name": f"{sizing}-run", "ranks_per_node": 2}
+        jobs.append(service.submit("ada", verb="train", **plan))
+    states = [service.wait(job, user="ada")["state"] for job in jobs]
+    assert states == ["succeeded", "succeeded"]
     return "pop-2x-run", "pop-8x-run"
 
 
@@ -267,22 +270,14 @@ def test_every_view_is_accessible_and_fits(
     forms = [f"submit/{verb}" for verb in ("train", "size", "search", "prepare", "evaluate")]
     visit.page.goto(service.address)
     visit.page.get_by_label("Access token").wait_for()
-    faults = {"login": examine(visit)}
+    faults = {"login": visit.examine()}
     visit.log_in(service.tokens["ada"])
     for view in [*lists, *of_job, *of_run, *points, *forms]:
         visit.open(view)
         visit.page.wait_for_timeout(300)
-        faults[view] = examine(visit)
+        faults[view] = visit.examine()
     assert {view: found for view, found in faults.items() if found} == {}
     visit.close()
-
-
-def examine(visit: Visit) -> list[str]:
-    """What axe finds, and whether anything is wider than the window."""
-    found = Axe().run(visit.page).response["violations"]
-    faults = [f"{one['id']}: {[node['target'] for node in one['nodes'][:3]]}" for one in found]
-    width, room = visit.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    return faults + ([f"{width} pixels in {room}"] if width > room else [])
 
 
 def test_pure_functions_keep_their_promises_in_a_browser(visit: Visit, service: Served) -> None:
