@@ -22,7 +22,9 @@ from tests.service.warm_runs import make_data, started
 OPTIONS = {"warm": {"keep": 0.2}, "fresh": {"keep": 0.05, "start": "fresh"}}
 
 
-@pytest.fixture(scope="module", params=OPTIONS)
+@pytest.fixture(
+    scope="module", params=["warm", pytest.param("fresh", marks=pytest.mark.slow)], ids=str
+)
 def done(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pruned")
     make_data(folder / "data")
