@@ -21,6 +21,8 @@ SLOWEST_DECAY: Final = 5e-5
 """Fall of the temperature for every 2,000 examples, as published."""
 TICK: Final = 2000
 PUBLISHED_WEIGHT_STEPS: Final = 10
+LEAST_WEIGHT_STEPS: Final = 2
+"""With twice the epochs, fewer would make a search cost more than three trainings."""
 PUBLISHED_LR: Final = 1e-3
 ENOUGH_STEPS: Final = 400
 """Steps that a choice needs, for every one sees one draw of noise and one batch."""
@@ -49,7 +51,8 @@ class AutoDimOptions:
     """How candidates become equally wide: by a matrix each, or with zeros."""
 
     epochs: int = 0
-    """Epochs of the super-net; 0 for as many as the plan is trained for."""
+    """Epochs of the super-net; 0 for twice as many as the plan is trained for: what width does no
+    harm is not told from what is of use before there is something to overfit."""
 
     pretrain: float = 0.2
     """Share of them in which all candidates weigh the same and only weights learn."""
@@ -87,7 +90,7 @@ class AutoDimOptions:
         if self.start == "slices":
             self._check_slices(search)
         choice = self._choice(search)
-        epochs = self.epochs or search.config.train.epochs
+        epochs = self._epochs(search)
         stage = search.train(
             "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
         )
@@ -149,10 +152,13 @@ class AutoDimOptions:
             ),
         )
 
+    def _epochs(self, search: "Search") -> int:
+        return self.epochs or 2 * search.config.train.epochs
+
     def _num_examples(self, search: "Search") -> int:
         """Examples of the super-net."""
         train = search.config.train
-        of_epochs = (self.epochs or train.epochs) * search.info.splits["train"].num_rows
+        of_epochs = self._epochs(search) * search.info.splits["train"].num_rows
         limit = train.max_steps * train.batch_size * train.nproc
         return min(of_epochs, limit) if limit else of_epochs
 
@@ -177,8 +183,8 @@ class AutoDim(AutoDimOptions):
     kind: Literal["autodim"] = "autodim"
 
     weight_steps: int = 0
-    """Steps of the weights between two of the choice; 0 for the published 10, or as few as a short
-    search needs to make 400 steps of the choice, each on a batch of validation."""
+    """Steps of the weights between two of the choice; 0 for the published 10, or fewer, down to 2,
+    where the choice would else make less than 400 steps, each on a batch of validation."""
 
     step_size: float = 0.0
     """Step of the weights that the choice looks ahead by (second order); 0 for the first order. Not
@@ -191,7 +197,8 @@ class AutoDim(AutoDimOptions):
 
     def weight_steps_between(self, num_steps: int) -> int:
         """Steps of the weights between two of the choice, in a search of so many."""
-        return self.weight_steps or min(max(1, num_steps // ENOUGH_STEPS), PUBLISHED_WEIGHT_STEPS)
+        enough = num_steps // ENOUGH_STEPS
+        return self.weight_steps or min(max(LEAST_WEIGHT_STEPS, enough), PUBLISHED_WEIGHT_STEPS)
 
     @property
     def look_ahead(self) -> float:

@@ -90,6 +90,6 @@ def turns(seed: int, *, is_joint: bool) -> Iterator[Turn]:
 def test_widths_follow_ranks_where_validation_decides_and_else_are_wide(seed):
     found, joint = (widths_of(seed, is_joint=is_joint) for is_joint in (False, True))
     wide, narrow, noise = (sum(found[n : n + 2]) for n in (0, 2, 4))
-    assert wide > narrow > noise == 2 * CANDIDATES[0], found
+    assert wide > narrow >= noise == 2 * CANDIDATES[0], found
     assert sum(joint) > sum(found), joint
     assert min(joint) >= 8, joint

@@ -18,6 +18,8 @@ SHORT: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "random": {"trials": 2},
         "spectral": {"block_rows": 100},
+        "autodim": {"epochs": 2},
+        "autodim-s": {"epochs": 2},
         "mgqe": {"codes": 16, "tail_codes": 4},
         "optembed": {"rounds": 2, "mutations": 2, "crossovers": 2},
     }

@@ -11,7 +11,9 @@ from models.networks import FMNetwork, WideDeepNetwork
 from models.tables import Block, SizingPlan
 from service.data.dataset import read_dataset_info
 from service.distributed import joined_ranks
+from service.search.methods import METHODS
 from service.search.methods.autodim import likeliest, log_softmax
+from service.search.search import Search
 from service.sizing import read_sizing
 from service.super_net import SuperNet
 from service.train.engine import build_engine
@@ -126,6 +128,27 @@ def test_slices_that_cannot_be_are_refused(options, network, message, folder, tm
     config = within(make_search(folder, "autodim", options), network=network, output=tmp_path)
     with pytest.raises(ValueError, match=message):
         run(config)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "weight_steps", "lr"),
+    [(4, 2, 0.1), (100, 3, 14 / 416), (400, 10, 14 / 500), (20_000, 10, 0.001)],
+)
+def test_the_choice_is_paced_by_the_steps_of_its_search(epochs, weight_steps, lr, folder):
+    for ranks in (1, 2):  # 2,000 examples in batches of 128, a fifth of them before the choice
+        config = make_search(folder, "autodim", {"epochs": epochs})
+        config = within(config, nproc=ranks, batch_size=128 // ranks)
+        found = config.method._pace(Search(config, print))
+        assert found == (weight_steps, pytest.approx(lr))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"lr": -1.0}, "lr=-1.0, expected a positive"), ({"weight_steps": -1}, "weight_steps=-1")],
+)
+def test_paces_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        METHODS["autodim"](**options)
 
 
 def test_only_columns_of_shared_tables_are_taken_from_a_super_net(folder):
