@@ -256,7 +256,7 @@ def main() -> None:
     """Measure, and write the figures."""
     config = tyro.cli(Matrix)
     torch.set_num_threads(1)
-    command = f"python -m tests.export_matrix --rows {config.rows} --budget {config.budget}"
+    command = f"python -m tests.export_matrix --rows {config.rows} --seconds {config.seconds}"
     record = {"command": command, "machine": describe_machine(), "cells": []}
     found: list[Cell] = []
     with tempfile.TemporaryDirectory() as folder:
