@@ -7,6 +7,7 @@ in every way, and writes the figures as JSON and, beside it, as Markdown. Speed 
 second of CPU time of one thread, which neighbours on the machine change less than the clock.
 """
 
+import argparse
 import json
 import tempfile
 import time
@@ -15,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-import tyro
 
 from models.embeddings.choices import Embeddings, MixedChoice
 from models.embeddings.coded import DPQChoice, MGQEChoice
@@ -252,9 +252,20 @@ def as_table(found: Sequence[Cell]) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
+def asked() -> Matrix:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=Matrix.__doc__)
+    parser.add_argument("--output", type=Path, default=Matrix.output)
+    parser.add_argument("--rows", type=int, default=Matrix.rows)
+    parser.add_argument("--budget", default=Matrix.budget)
+    parser.add_argument("--networks", nargs="+", default=Matrix.networks, choices=tuple(NETWORKS))
+    parser.add_argument("--seconds", type=float, default=Matrix.seconds)
+    return Matrix(**vars(parser.parse_args()))
+
+
 def main() -> None:
     """Measure, and write the figures."""
-    config = tyro.cli(Matrix)
+    config = asked()
     torch.set_num_threads(1)
     command = f"python -m tests.export_matrix --rows {config.rows} --seconds {config.seconds}"
     record = {"command": command, "machine": describe_machine(), "cells": []}
