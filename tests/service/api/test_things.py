@@ -11,7 +11,7 @@ from service.api.jobs import NewJob
 from service.api.routes import files
 from service.api.states import Event
 from service.sizing import SizingFile, sizing_bytes
-from tests.service.api.served import Client, serving
+from tests.service.api.served import Client, serving, wait_for
 from tests.service.api.things import METRICS, RANKS, STEPS, fill
 
 
@@ -137,6 +137,7 @@ def test_a_live_training_tells_its_progress_and_its_ranks(things: Client) -> Non
         "examples_per_second": 5.0,
     }
     port = things.service.jobs.get(job).metrics_port or 0
+    wait_for(lambda: things.get("/discovery"))  # known at the next look at the job
     groups = things.get("/discovery")
     assert [group["targets"] for group in groups] == [[f"127.0.0.1:{port + r}"] for r in (0, 1)]
     assert [group["labels"]["rank"] for group in groups] == ["0", "1"]
