@@ -27,7 +27,7 @@ from service.api.verbs import (
 from service.presets import PRESETS
 from service.search.methods import METHODS
 
-Type = Literal["boolean", "integer", "number", "text", "list", "mapping"]
+Type = Literal["boolean", "integer", "number", "text", "list", "mapping", "json"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +154,7 @@ def describe(
     things = [
         Asked(
             name=name,
+            type="json" if name == "spec" else "text",
             default=chosen.get(name),
             choices=_summaries(known[name]) if name in known else None,
             among=among,

@@ -3,6 +3,14 @@
 import { h } from "../dom.js";
 import { inline } from "../parts.js";
 
+/** What a comparison may be asked: the smallest that says something. */
+const EXAMPLE = {
+  seeds: [0, 1, 2],
+  budgets: ["4x", "8x"],
+  recipes: { fm: { preset: "fm" } },
+  sizings: { uniform: { scheme: "uniform" }, popularity: { scheme: "popularity" } },
+};
+
 /** Types of figures. */
 export const NUMBERS = { integer: "integer", number: "number" };
 
@@ -49,6 +57,17 @@ function summaryOf({ choices, default: usual }, value) {
 function control(thing, value, props) {
   if (thing.type === "boolean") {
     return h("input", { ...props, type: "checkbox", checked: value ?? thing.default ?? false });
+  }
+  if (thing.type === "json") {
+    const shown = typeof value === "object" ? JSON.stringify(value, null, 2) : value;
+    const place = JSON.stringify(EXAMPLE, null, 2);
+    return h("textarea", {
+      ...props,
+      rows: 9,
+      spellcheck: "false",
+      value: shown ?? "",
+      placeholder: place,
+    });
   }
   if (thing.choices) return select(thing, value, props);
   const isNumber = thing.type in NUMBERS;
@@ -97,11 +116,21 @@ export function readField(element, { type, is_list: isList }) {
   if (element.multiple) return [...element.selectedOptions].map((option) => option.value);
   const text = element.value.trim();
   if (text === "") return "";
+  if (type === "json") return decoded(text);
   if (type in NUMBERS) return figure(text);
   if (isList) return text.split(/[\s,]+/);
   if (type === "list") return text.split(/[\s,]+/).map(figure);
   if (type === "mapping") return pairs(text.split(/[\s,=:]+/));
   return text;
+}
+
+/** Text that is no JSON goes on as it is: the service says what is wrong with it. */
+function decoded(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }
 
 const figure = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);

@@ -5,7 +5,7 @@ import { h, render } from "../dom.js";
 import { errorNote } from "../parts.js";
 import { NUMBERS, field, readField } from "./fields.js";
 
-const VERBS = ["train", "size", "search", "prepare", "evaluate"];
+const VERBS = ["train", "size", "search", "prepare", "evaluate", "export", "compare"];
 const COMMON = new Set([
   ...["epochs", "batch-size", "max-steps", "validate-every", "seed"],
   ...["optimizer.sparse-lr", "optimizer.dense-lr"],

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from playwright.sync_api import Browser, expect
 
+from service.api.asked import Verb
 from tests.service.api.page.browser import (
     DESKTOP,
     PATIENT_MILLISECONDS,
@@ -267,7 +269,7 @@ def test_every_view_is_accessible_and_fits(
         "jobs/j0000000000000000000",
     ]
     points = [f"frontiers/of/{frontier}/0", "frontiers/on/clicks", f"compare/{runs[0]}/{runs[1]}"]
-    forms = [f"submit/{verb}" for verb in ("train", "size", "search", "prepare", "evaluate")]
+    forms = [f"submit/{verb}" for verb in get_args(Verb)]
     visit.page.goto(service.address)
     visit.page.get_by_label("Access token").wait_for()
     faults = {"login": visit.examine()}
