@@ -147,7 +147,8 @@ def test_input_that_is_refused_is_told_apart_from_a_failure(home: Path, tmp_path
 def test_a_pod_that_is_evicted_saves_all_and_its_successors_go_on(
     home: Path, tmp_path: Path
 ) -> None:
-    objects = training(home, "evicted", "--max-steps", "400", "--batch-size", "8", "--epochs", "20")
+    long = ("--max-steps", "200", "--epochs", "20", "--patience", "20", "--batch-size", "8")
+    objects = training(home, "evicted", *long)
     pods = Pods(objects, tmp_path / "a")
     metrics = home / "evicted" / "metrics.jsonl"
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -156,8 +157,10 @@ def test_a_pod_that_is_evicted_saves_all_and_its_successors_go_on(
         time.sleep(0.05)
     pods.tell(1)
     assert pods.exit_codes() == [ENDS["stopped"]] * NODES, pods.log(0) + pods.log(1)
-    assert list((home / "evicted" / "checkpoints").glob("step-*"))
+    saved = max((home / "evicted" / "checkpoints").glob("step-*"))
     again = Pods(objects, tmp_path / "b")
     assert again.exit_codes() == [ENDS["done"]] * NODES, again.log(0) + again.log(1)
-    assert json.loads((home / "evicted" / "result.json").read_text())["steps"] == 400
-    assert "resum" in again.log(0) + again.log(1)
+    assert json.loads((home / "evicted" / "result.json").read_text())["steps"] == 200
+    first = re.search(r"^step (\d+)/", again.log(0) + again.log(1), re.MULTILINE)
+    assert first
+    assert int(first[1]) > int(saved.name.removeprefix("step-"))
