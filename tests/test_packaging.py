@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "service" / "api" / "page"
+DASHBOARDS = ("embeddings", "jobs", "sharding", "training")
 PACKAGES = ("models", "sharding", "service", "deploy")
 SETTINGS: Mapping[str, str] = {
     name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))
@@ -76,11 +77,12 @@ def test_the_wheel_holds_every_source_file(wheel: Path) -> None:
     "name",
     [
         *(f"{package}/py.typed" for package in PACKAGES),
-        "deploy/grafana/dashboard.json",
+        *(f"deploy/grafana/dashboards/{name}.json" for name in DASHBOARDS),
         "deploy/grafana/provisioning/datasources/prometheus.yml",
         "deploy/grafana/provisioning/dashboards/mixdim.yml",
         "deploy/prometheus/prometheus.yml",
         "deploy/prometheus/alerts.yml",
+        "deploy/prometheus/rules.yml",
         *(path.relative_to(ROOT).as_posix() for path in PAGE.rglob("*.*")),
     ],
 )

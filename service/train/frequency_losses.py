@@ -21,6 +21,8 @@ from service.train.slices import HEAD_TENTHS, SLICES, TORSO_TENTHS
 
 SAMPLE_EXAMPLES: Final = 1 << 17
 """Examples of a split that are looked at, about."""
+ROUNDING: Final = 1e-6
+"""Of an id, which is less than any share of one and more than what float64 loses."""
 SMALLEST: Final = 1e-7
 """Probabilities are kept this far from 0 and 1, about as far as float32 tells them apart."""
 
@@ -72,11 +74,12 @@ def slices_of(field: FieldInfo, ids: NDArray[np.int32]) -> NDArray[np.intp]:
     stats = field.stats
     curve = stats.frequency_curve or ((stats.num_embeddings, stats.num_lookups),)
     ends, below = np.array(((0, 0), *curve), dtype=np.float64).T
-    unknown = (1 - stats.coverage_ratio) * stats.num_lookups
+    unknown = round((1 - stats.coverage_ratio) * stats.num_lookups)
     known = below - np.where(ends > field.unknown_id, unknown, 0)
     known = np.maximum.accumulate(known)
     tenths = np.array([HEAD_TENTHS, HEAD_TENTHS + TORSO_TENTHS]) / 10
-    limits = np.interp(tenths * known[-1], known, ends)
+    # A share that ends exactly with an id must not spill over for a rounding error.
+    limits = np.ceil(np.interp(tenths * known[-1], known, ends) - ROUNDING)
     end_of_seen = ends[np.searchsorted(known, known[-1])]
     limits = np.minimum([*limits, end_of_seen], end_of_seen)
     slices = np.searchsorted(limits, ids, side="right")

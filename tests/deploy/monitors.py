@@ -22,6 +22,7 @@ SPECS: Final[Mapping[str, Any]] = {
             {
                 **{"port": str, "path": str, "interval": str},
                 "authorization": {"credentials": {"name": str, "key": str}},
+                "relabelings": [RELABELING],
             }
         ],
     },
