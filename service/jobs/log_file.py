@@ -34,5 +34,5 @@ def _read_from(path: Path, offset: int) -> bytes:
     if not path.is_file():
         return b""
     with path.open("rb") as file:
-        file.seek(offset)
+        file.seek(min(offset, path.stat().st_size))  # file systems refuse places far behind the end
         return file.read()

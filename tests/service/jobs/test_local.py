@@ -168,6 +168,7 @@ def test_a_log_is_followed_to_its_end_and_taken_up_anywhere(tmp_path: Path) -> N
     lines = list(jobs.logs("one", follow=True))
     assert lines == ["häää", "two", "three"]
     assert list(jobs.logs("one", offset=len("häää\n".encode()))) == lines[1:]
+    assert list(jobs.logs("one", offset=2**62)) == []
 
 
 def test_a_job_does_not_see_what_is_the_services_own(
