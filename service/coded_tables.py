@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from models.embeddings.coded import Tier
+from service.file_sizes import check_sizes
 
 CODES_FILE: Final = "codes.bin"
 VALUES_FILE: Final = "values.bin"
@@ -94,12 +95,7 @@ class CodedTables:
             CODES_FILE: sum(field.num_code_bytes for field in self.index.fields),
             VALUES_FILE: 4 * sum(field.num_values for field in self.index.fields),
         }
-        for name, num_bytes in expected.items():
-            if (size := (folder / name).stat().st_size) != num_bytes:
-                raise ValueError(
-                    f"{folder / name} has {size:,} bytes, expected {num_bytes:,}; export again"
-                )
-        self.num_bytes = sum(expected.values())
+        self.num_bytes = check_sizes(folder, expected)
         self._values = np.memmap(folder / VALUES_FILE, dtype=np.float32, mode="r")
         self._codes = np.memmap(folder / CODES_FILE, dtype=np.uint8, mode="r")
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from models.sparse import BLOCK_BITS, Format, format_bytes, index_bytes
 from models.tables import FLOAT_BYTES
+from service.file_sizes import check_sizes
 
 INDICES_FILE: Final = "indices.bin"
 VALUES_FILE: Final = "values.bin"
@@ -122,12 +123,7 @@ class SparseTables:
             INDICES_FILE: sum(table.num_index_bytes for table in self.index.tables),
             VALUES_FILE: FLOAT_BYTES * sum(table.num_stored for table in self.index.tables),
         }
-        for name, num_bytes in expected.items():
-            if (size := (folder / name).stat().st_size) != num_bytes:
-                raise ValueError(
-                    f"{folder / name} has {size:,} bytes, expected {num_bytes:,}; export again"
-                )
-        self.num_bytes = sum(expected.values())
+        self.num_bytes = check_sizes(folder, expected)
         self._indices = np.fromfile(folder / INDICES_FILE, dtype=np.uint8)
         self._values = np.fromfile(folder / VALUES_FILE, dtype="<f4")
 

@@ -15,16 +15,15 @@ uncompressed, see `service.data.part_file`.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from models.tables import FieldStats
-from service.first_fault import first_fault
+from service.versioned_file import read_versioned
 
 FORMAT_VERSION = 2
 DATASET_FILE = "dataset.json"
@@ -164,13 +163,4 @@ def read_dataset_info(folder: Path) -> DatasetInfo:
         raise FileNotFoundError(
             f"{folder} holds no {DATASET_FILE}; make the dataset with `mixdim prepare`"
         )
-    try:
-        content = json.loads(path.read_bytes())
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"format_version={version}, expected {FORMAT_VERSION}")
-        return _ADAPTER.validate_python(content)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_fault(error)}; prepare the dataset again") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; prepare the dataset again") from error
+    return read_versioned(path, _ADAPTER, FORMAT_VERSION, "prepare the dataset again")

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from models.sizing import ServingDtype
 from models.tables import Table
 from service.data.dataset import Split, Task
-from service.first_fault import first_fault
+from service.versioned_file import read_versioned
 
 FORMAT_VERSION: Final = 1
 MANIFEST_FILE: Final = "artifact.json"
@@ -174,16 +174,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileNotFoundError(
             f"{folder} holds no {MANIFEST_FILE}; make it with `mixdim export RUN --output {folder}`"
         )
-    try:
-        content = json.loads(path.read_bytes())
-        version = content.get("format_version") if isinstance(content, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"format_version={version}, expected {FORMAT_VERSION}")
-        return _ADAPTER.validate_python(content)
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_fault(error)}; export the run again") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; export the run again") from error
+    return read_versioned(path, _ADAPTER, FORMAT_VERSION, "export the run again")
 
 
 def describe_files(folder: Path) -> dict[str, FileFacts]:
