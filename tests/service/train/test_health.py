@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.tables import FieldStats
@@ -64,10 +64,11 @@ def test_the_share_of_a_sample_is_that_of_all_rows(num_rows, num_touched):
     assert found == pytest.approx(min(num_touched / num_rows, 1), abs=1 / HEAD_ROWS)
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.data())
-def test_the_frequency_curve_slices_like_the_counts(counts, data):
+@example([6, 6, 6], 2)  # its share of lookups is no whole number in floats
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 39))
+def test_the_frequency_curve_slices_like_the_counts(counts, place):
     counts = sorted(counts, reverse=True)
-    unknown_id = data.draw(st.integers(0, len(counts) - 1))
+    unknown_id = place % len(counts)
     curve = tuple(enumerate(accumulate(counts), 1))
     total = curve[-1][1]
     field = FieldInfo(
