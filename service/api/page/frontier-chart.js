@@ -1,5 +1,6 @@
 /** `<frontier-chart>`: quality against bytes, a point a plan, a line a method. */
 
+import { Chart } from "./chart.js";
 import { h, render, s } from "./dom.js";
 import { bytes } from "./format.js";
 import { decimals, extent, linear, logarithmic, padded, powers, ticks } from "./scale.js";
@@ -13,39 +14,12 @@ const SHAPES = 6;
  * `{metric, isLowerBetter, points: [{method, budget, bytes, value, low, high, href, title}]}`;
  * points of one method follow each other.
  */
-export class FrontierChart extends HTMLElement {
-  #data = null;
-  #width = 0;
-  #resized = new ResizeObserver(([entry]) => {
-    const width = Math.floor(entry.contentRect.width);
-    if (width === this.#width) return;
-    this.#width = width;
-    this.#draw();
-  });
-
-  set data(value) {
-    this.#data = value;
-    this.#draw();
-  }
-
-  get data() {
-    return this.#data;
-  }
-
-  connectedCallback() {
-    this.#resized.observe(this);
-  }
-
-  disconnectedCallback() {
-    this.#resized.disconnect();
-  }
-
-  #draw() {
-    if (!this.#data || !this.#width) return;
-    const methods = [...new Set(this.#data.points.map(({ method }) => method))];
+export class FrontierChart extends Chart {
+  draw() {
+    const methods = [...new Set(this.data.points.map(({ method }) => method))];
     const frame = this.#frame();
     const lines = methods.map((method, place) => {
-      const points = this.#data.points.filter((point) => point.method === method);
+      const points = this.data.points.filter((point) => point.method === method);
       return line(points, place, frame);
     });
     render(
@@ -53,28 +27,28 @@ export class FrontierChart extends HTMLElement {
       legend(methods),
       s(
         "svg",
-        { width: this.#width, height: HEIGHT, role: "group", "aria-label": this.#title() },
-        axes(frame, this.#data),
+        { width: this.width, height: HEIGHT, role: "group", "aria-label": this.#title() },
+        axes(frame, this.data),
         lines,
       ),
     );
   }
 
   #title() {
-    const direction = this.#data.isLowerBetter ? "lower" : "higher";
-    return `${this.#data.metric} against bytes of training; ${direction} and left is better`;
+    const direction = this.data.isLowerBetter ? "lower" : "higher";
+    return `${this.data.metric} against bytes of training; ${direction} and left is better`;
   }
 
   #frame() {
-    const { points } = this.#data;
+    const { points } = this.data;
     const [low, high] = extent(points.map((point) => point.bytes));
     const xs = [low / 1.25, high * 1.25];
     const ys = padded(extent(points.flatMap(({ low, high, value }) => [low, high, value])), 0.08);
     return {
-      width: this.#width,
-      x: logarithmic(xs, [EDGE.left, this.#width - EDGE.right]),
+      width: this.width,
+      x: logarithmic(xs, [EDGE.left, this.width - EDGE.right]),
       y: linear(ys, [HEIGHT - EDGE.bottom, EDGE.top]),
-      xTicks: powers(xs, Math.max(3, this.#width / 110)),
+      xTicks: powers(xs, Math.max(3, this.width / 110)),
       yTicks: ticks(ys, 6),
     };
   }

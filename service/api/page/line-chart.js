@@ -1,5 +1,6 @@
 /** `<line-chart>`: curves over steps, with a cursor for pointer and keyboard and a table. */
 
+import { Chart } from "./chart.js";
 import { h, render, s } from "./dom.js";
 import { compact, whole } from "./format.js";
 import { decimals, extent, linear, nearest, padded, smoothed, thinned, ticks } from "./scale.js";
@@ -13,37 +14,11 @@ const MAX_ROWS = 200;
  * What it draws, given as the property `data`:
  * `{title, unit, series: [{name, points: [[step, value]]}], format, empty, best: "max"|"min"}`.
  */
-export class LineChart extends HTMLElement {
-  #data = null;
-  #width = 0;
+export class LineChart extends Chart {
   #cursor = null;
-  #resized = new ResizeObserver(([entry]) => {
-    const width = Math.floor(entry.contentRect.width);
-    if (width === this.#width) return;
-    this.#width = width;
-    this.#draw();
-  });
 
-  set data(value) {
-    this.#data = value;
-    this.#draw();
-  }
-
-  get data() {
-    return this.#data;
-  }
-
-  connectedCallback() {
-    this.#resized.observe(this);
-  }
-
-  disconnectedCallback() {
-    this.#resized.disconnect();
-  }
-
-  #draw() {
-    if (!this.#data || !this.#width) return;
-    const { title, series, empty } = this.#data;
+  draw() {
+    const { title, series, empty } = this.data;
     const drawn = series.filter(({ points }) => points.length);
     const head = h("div", { class: "chart-head" }, h("h3", {}, title), legend(series));
     if (!drawn.length) {
@@ -51,11 +26,11 @@ export class LineChart extends HTMLElement {
       return;
     }
     const frame = this.#frame(drawn);
-    render(this, head, facts(this.#data, drawn), this.#plot(drawn, frame), this.#table(drawn));
+    render(this, head, facts(this.data, drawn), this.#plot(drawn, frame), this.#table(drawn));
   }
 
   #frame(drawn) {
-    const width = this.#width;
+    const width = this.width;
     const xs = extent(drawn.flatMap(({ points }) => [points[0][0], points.at(-1)[0]]));
     const ys = padded(extent(drawn.flatMap(({ points }) => points.map(([, y]) => y))));
     const x = linear([Math.min(0, xs[0]), xs[1]], [EDGE.left, width - EDGE.right]);
@@ -65,7 +40,7 @@ export class LineChart extends HTMLElement {
   }
 
   #plot(drawn, frame) {
-    const label = `${this.#data.title}. Arrow keys read single values.`;
+    const label = `${this.data.title}. Arrow keys read single values.`;
     const on = {
       pointermove: (event) => this.#point(event, frame),
       pointerleave: () => this.#move(null),
@@ -93,7 +68,7 @@ export class LineChart extends HTMLElement {
         ? []
         : drawn.map(({ name, points, place }) => {
             const [step, value] = points[nearest(points, at)];
-            const text = `${name} ${this.#data.format(value)}`;
+            const text = `${name} ${this.data.format(value)}`;
             return h("span", { class: `series-${place}` }, text, h("small", {}, ` at ${step}`));
           });
     const isRight = at != null && frame.x(at) > frame.width / 2;
@@ -130,13 +105,13 @@ export class LineChart extends HTMLElement {
   #move(step) {
     if (step === this.#cursor) return;
     this.#cursor = step;
-    this.#draw();
+    this.redraw();
   }
 
   #table(drawn) {
     const isOpen = this.querySelector("details")?.open;
-    const on = { toggle: () => this.#draw() };
-    const body = isOpen && table(this.#data, drawn);
+    const on = { toggle: () => this.redraw() };
+    const body = isOpen && table(this.data, drawn);
     return h("details", { class: "as-table", on }, h("summary", {}, "Values as a table"), body);
   }
 }
