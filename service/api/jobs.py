@@ -2,94 +2,19 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from sqlalchemy import Engine, RowMapping, func, insert, select, text, update
 from sqlalchemy.engine import Connection
 
 from service.api.database import events, jobs, writing
 from service.api.errors import ApiError
+from service.api.records import Filter, Happening, NewJob, Record
 from service.api.states import FINAL, LIVE, Event, State, after
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NewJob:
-    """A job that was asked for and found in order."""
-
-    owner: str
-    name: str
-    verb: str
-    arguments: Sequence[str]
-    request: Mapping[str, Any]
-    request_sha256: str
-    idempotency_key: str | None = None
-    priority: int = 0
-    scheduler: str = "local"
-    num_gpus: int = 0
-    num_ports: int = 0
-    """Ports that its ranks serve metrics on, on each machine."""
-    folder: str | None = None
-    """What it writes, as KIND/NAME."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
-    """A job as it is written down."""
-
-    id: str
-    owner: str
-    request_sha256: str
-    request: Mapping[str, Any]
-    name: str
-    verb: str
-    arguments: tuple[str, ...]
-    state: State
-    priority: int
-    scheduler: str
-    num_gpus: int
-    num_ports: int
-    folder: str | None
-    metrics_port: int | None
-    attempt: int
-    handle: str | None
-    hosts: tuple[str, ...]
-    created_at: float
-    started_at: float | None
-    ended_at: float | None
-    exit_code: int | None
-    message: str
-    idempotency_key: str | None = None
-
-    @property
-    def key(self) -> str:
-        """What its launcher knows this attempt by."""
-        return self.id if self.attempt == 1 else f"{self.id}-{self.attempt}"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Filter:
-    """Which jobs to list."""
-
-    states: Sequence[State] = ()
-    verb: str | None = None
-    owner: str | None = None
-    name: str | None = None
-    folders: Sequence[str] = field(default_factory=tuple)
-    before: str | None = None
-    """Only jobs that are older than this one."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Happening:
-    """Something that happened to a job."""
-
-    at: float
-    event: str
-    state: State
-    attempt: int
-    message: str
+FOLDERS_AT_ONCE: Final = 1000
+"""Databases take only so many values in one question."""
 
 
 class Jobs:
@@ -160,12 +85,21 @@ class Jobs:
         query = query.filter_by(**{name: of for name, of in exact.items() if of is not None})
         if wanted.states:
             query = query.where(jobs.c.state.in_(wanted.states))
-        if wanted.folders:
-            query = query.where(jobs.c.folder.in_(wanted.folders))
         if wanted.before is not None:
             query = query.where(jobs.c.id < wanted.before)
         with self._engine.connect() as connection:
             return [_record(row) for row in connection.execute(query).mappings()]
+
+    def makers(self, folders: Sequence[str]) -> dict[str, Record]:
+        """The newest job that writes, or wrote, each of some folders; some have none."""
+        found: dict[str, Record] = {}
+        with self._engine.connect() as connection:
+            for first in range(0, len(folders), FOLDERS_AT_ONCE):
+                is_asked = jobs.c.folder.in_(folders[first : first + FOLDERS_AT_ONCE])
+                newest = select(func.max(jobs.c.id)).where(is_asked).group_by(jobs.c.folder)
+                rows = connection.execute(select(jobs).where(jobs.c.id.in_(newest))).mappings()
+                found |= {row["folder"]: _record(row) for row in rows}
+        return found
 
     def unfinished(self) -> list[Record]:
         """Every job that waits or lives: by priority, then by age."""

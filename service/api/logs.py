@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from typing import Final
 
-from service.api.jobs import Record
+from service.api.records import Record
 from service.api.service import Service
 from service.api.states import FINAL
 

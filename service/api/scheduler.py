@@ -19,7 +19,8 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.api.config import ServiceConfig
-from service.api.jobs import Jobs, Record
+from service.api.jobs import Jobs
+from service.api.records import Record
 from service.api.states import Event, IllegalMove, State
 from service.job import JobError
 from service.jobs.launcher import Job, JobState, JobStatus, Launcher

@@ -42,7 +42,18 @@ export async function call(path, ask = {}) {
   return answer.status === 204 ? null : answer.json();
 }
 
-/** The same, when "there is none" is a good answer: null for 404. */
+/** All items of a list, page after page. */
+export async function callAll(path, ask) {
+  const items = [];
+  for (let cursor; cursor !== null; ) {
+    const page = await call(path, { ...ask, query: { limit: 200, cursor } });
+    items.push(...page.items);
+    cursor = page.next_cursor;
+  }
+  return items;
+}
+
+/** What `call` answers, when "there is none" is a good answer: null for 404. */
 export async function callIfThere(path, ask) {
   try {
     return await call(path, ask);

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.accounts import Role, Token
 from service.api.audit import Entry
 from service.api.errors import ApiError
+from service.api.paging import Limit
 from service.api.service import Admin, Served, Viewer
 
 router = APIRouter(tags=["accounts"])
@@ -85,7 +86,7 @@ def revoke(
 def audit(
     service: Served,
     _account: Admin,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
     cursor: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> AuditPage:
     """Who did what."""

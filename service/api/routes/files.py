@@ -1,7 +1,7 @@
 """Files of runs and of artifacts, to list and to download."""
 
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse
@@ -12,17 +12,8 @@ from service.api.service import Served, Service, Viewer
 
 router = APIRouter(tags=["files"])
 
-ARTIFACT_FILE: Final = "artifact.json"
-"""What every artifact holds; `service.serving.manifest` says so too, but comes with torch."""
 Called = Annotated[Name, Path(description="Name.")]
 Inside = Annotated[str, Path(max_length=512, description="Path within, as the list has it.")]
-
-
-@router.get("/artifacts")
-def artifacts(service: Served, _account: Viewer) -> dict[str, Any]:
-    """Exported models, by name."""
-    names = service.home.names("artifacts", ARTIFACT_FILE)
-    return {"items": [{"name": name} for name in names], "next_cursor": None}
 
 
 @router.get("/artifacts/{name}/files")

@@ -11,7 +11,8 @@ from service.api import logs
 from service.api.asked import JobRequest, Verb, as_content, digest
 from service.api.errors import ApiError
 from service.api.home import Kind
-from service.api.jobs import Filter, Happening, NewJob, Record
+from service.api.paging import Limit, Part
+from service.api.records import Filter, Happening, NewJob, Record
 from service.api.runs import Progress, progress_of
 from service.api.scheduler import LOCAL, as_job
 from service.api.service import Served, Service, Submitter, Viewer, check_owner
@@ -21,7 +22,6 @@ from service.api.verbs import plan
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 JobId = Annotated[str, Path(pattern=r"^j[0-9a-f]{19}$", description="Of a job.")]
-Limit = Annotated[int, Query(ge=1, le=200, description="Items of a page.")]
 Key = Annotated[str | None, Header(pattern=r"^[\x21-\x7e]{1,128}$")]
 MAX_OFFSET = 2**53
 
@@ -87,7 +87,7 @@ def page(
     state: Annotated[list[State] | None, Query()] = None,
     verb: Verb | None = None,
     owner: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9._@-]{0,63}$")] = None,
-    name: Annotated[str | None, Query(max_length=64, description="A part of it.")] = None,
+    name: Part = None,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(pattern=r"^j[0-9a-f]{19}$")] = None,
 ) -> JobPage:
@@ -230,5 +230,5 @@ def _check_output(
     if not any(request.options.get(flag) is True for flag in ("resume", "overwrite")):
         hint = "name another output, or say resume or overwrite where the verb has them"
         raise ApiError(409, f"{name!r} is among the {kind} already", hint)
-    makers = service.jobs.page(Filter(folders=(f"{kind}/{name}",)), 1)
-    check_owner(account, makers[0].owner if makers else "the operator")
+    maker = service.jobs.makers([f"{kind}/{name}"]).get(f"{kind}/{name}")
+    check_owner(account, maker.owner if maker else "the operator")

@@ -1,7 +1,8 @@
 """What jobs read and make: presets, datasets, sizings, runs, frontiers."""
 
 import hashlib
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, TypeAdapter
@@ -12,24 +13,23 @@ from service.api.errors import ApiError
 from service.api.forms import JobForm, describe
 from service.api.frontiers import FrontierPoint, points_of_comparison, points_of_runs
 from service.api.home import SIZING_FILE, Kind, Name
-from service.api.jobs import Filter
+from service.api.paging import Listed, Page, Wanted
+from service.api.records import Record
 from service.api.service import Served, Service, Submitter, Viewer
+from service.api.states import State
 from service.presets import PRESETS
-from service.run_folder import RUN_FILE
+from service.run_folder import RESULT_FILE, RUN_FILE
 from service.sizing import read_sizing
 
 router = APIRouter(tags=["things"])
 
 Called = Annotated[Name, Path(description="Name.")]
-Limit = Annotated[int, Query(ge=1, le=200)]
+RunState = State | Literal["unknown"]
+UNKNOWN: Final = "unknown"
+"""State of a run that no job here made, and that has not ended."""
+ARTIFACT_FILE: Final = "artifact.json"
+"""What every artifact holds; `service.serving.manifest` says so too, but comes with torch."""
 MAX_POINTS = 10_000
-
-
-class Names(BaseModel):
-    """Some of the things of a kind, by name."""
-
-    items: list[dict[str, Any]]
-    next_cursor: str | None
 
 
 class SizingUpload(BaseModel):
@@ -74,9 +74,9 @@ def form(
 
 
 @router.get("/datasets")
-def datasets(service: Served, _account: Viewer) -> Names:
+def datasets(service: Served, _account: Viewer, wanted: Listed) -> Page:
     """Datasets, by name."""
-    return Names(items=_named(service, "datasets", "dataset.json"), next_cursor=None)
+    return _named(service, "datasets", "dataset.json", wanted)
 
 
 @router.get("/datasets/{name}")
@@ -93,9 +93,9 @@ def runs_frontier(service: Served, _account: Viewer, name: Called) -> list[Front
 
 
 @router.get("/sizings")
-def sizings(service: Served, _account: Viewer) -> Names:
+def sizings(service: Served, _account: Viewer, wanted: Listed) -> Page:
     """Sizing plans, by name."""
-    return Names(items=_named(service, "sizings", SIZING_FILE), next_cursor=None)
+    return _named(service, "sizings", SIZING_FILE, wanted)
 
 
 @router.post("/sizings", status_code=201)
@@ -131,19 +131,26 @@ def sizing(service: Served, _account: Viewer, name: Called) -> dict[str, Any]:
 def all_runs(
     service: Served,
     _account: Viewer,
-    limit: Limit = 50,
-    cursor: Annotated[Name | None, Query()] = None,
-) -> Names:
+    wanted: Listed,
+    state: Annotated[
+        list[RunState] | None, Query(description="Of the jobs that made them.")
+    ] = None,
+) -> Page:
     """Runs, by name."""
-    names = [name for name in service.home.names("runs", RUN_FILE) if name > (cursor or "")]
-    shown = [_run(service, name, with_config=False) for name in names[:limit]]
-    return Names(items=shown, next_cursor=names[limit - 1] if len(names) > limit else None)
+    names = wanted.among(service.home.names("runs", RUN_FILE))
+    if state:
+        makers = _makers(service, names)
+        names = [name for name in names if _state(service, name, makers.get(name)) in state]
+    shown, more = wanted.page(names)
+    makers = _makers(service, shown)
+    items = [_run(service, name, makers.get(name), with_config=False) for name in shown]
+    return Page(items=items, next_cursor=more)
 
 
 @router.get("/runs/{name}")
 def run(service: Served, _account: Viewer, name: Called) -> dict[str, Any]:
     """A run: its configuration, scores, bytes, and the job that made it."""
-    return _run(service, name, with_config=True)
+    return _run(service, name, _makers(service, [name]).get(name), with_config=True)
 
 
 @router.get("/runs/{name}/metrics")
@@ -154,10 +161,10 @@ def metrics(
     kind: Literal["train", "validation", "test"] = "train",
     since: Annotated[int, Query(ge=-1, le=2**53)] = -1,
     limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,
-) -> Names:
+) -> Page:
     """Lines of a run's metrics behind a step."""
     path = service.home.existing("runs", name)
-    return Names(items=runs.metrics_of(path, kind, since, limit), next_cursor=None)
+    return Page(items=runs.metrics_of(path, kind, since, limit), next_cursor=None)
 
 
 @router.get("/runs/{name}/explain")
@@ -173,9 +180,9 @@ def placement(service: Served, _account: Viewer, name: Called) -> dict[str, Any]
 
 
 @router.get("/frontiers")
-def frontiers(service: Served, _account: Viewer) -> Names:
+def frontiers(service: Served, _account: Viewer, wanted: Listed) -> Page:
     """Comparisons, by name."""
-    return Names(items=_named(service, "frontiers", "frontier.json"), next_cursor=None)
+    return _named(service, "frontiers", "frontier.json", wanted)
 
 
 @router.get("/frontiers/{name}")
@@ -184,17 +191,36 @@ def frontier(service: Served, _account: Viewer, name: Called) -> list[FrontierPo
     return points_of_comparison(service.home.file("frontiers", name, "frontier.json").parent)
 
 
-def _named(service: Service, kind: Kind, marker: str) -> list[dict[str, Any]]:
-    return [{"name": name} for name in service.home.names(kind, marker)]
+@router.get("/artifacts")
+def artifacts(service: Served, _account: Viewer, wanted: Listed) -> Page:
+    """Exported models, by name."""
+    return _named(service, "artifacts", ARTIFACT_FILE, wanted)
 
 
-def _run(service: Service, name: str, *, with_config: bool) -> dict[str, Any]:
+def _named(service: Service, kind: Kind, marker: str, wanted: Wanted) -> Page:
+    shown, more = wanted.page(service.home.names(kind, marker))
+    return Page(items=[{"name": name} for name in shown], next_cursor=more)
+
+
+def _makers(service: Service, names: Sequence[str]) -> dict[str, Record]:
+    """The jobs that made runs, by the runs' names."""
+    found = service.jobs.makers([f"runs/{name}" for name in names])
+    return {folder.removeprefix("runs/"): job for folder, job in found.items()}
+
+
+def _state(service: Service, name: str, maker: Record | None) -> str:
+    """Of the job that made a run; of one that came otherwise, whether it has ended."""
+    if maker is not None:
+        return maker.state.value
+    has_ended = bool(runs.read_json(service.home.place("runs", name) / RESULT_FILE))
+    return State.SUCCEEDED.value if has_ended else UNKNOWN
+
+
+def _run(service: Service, name: str, maker: Record | None, *, with_config: bool) -> dict[str, Any]:
     path = service.home.existing("runs", name)
-    made = service.jobs.page(Filter(folders=(f"runs/{name}",)), 1)
-    content = runs.describe_run(name, path, with_config=with_config)
-    has_ended = content["result"] is not None
-    state = made[0].state.value if made else "succeeded" if has_ended else "unknown"
-    preset = made[0].request.get("preset") if made else None
-    job = made[0].id if made else None
-    owner = made[0].owner if made else None
-    return content | {"state": state, "preset": preset, "job": job, "owner": owner}
+    return runs.describe_run(name, path, with_config=with_config) | {
+        "state": _state(service, name, maker),
+        "preset": maker.request.get("preset") if maker else None,
+        "job": maker.id if maker else None,
+        "owner": maker.owner if maker else None,
+    }

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from service.api.config import ServiceConfig
 from service.api.database import connect, upgrade
-from service.api.jobs import Jobs, NewJob
+from service.api.jobs import Jobs
+from service.api.records import NewJob
 from service.api.scheduler import Scheduler
 from service.jobs.launcher import JobState
 from service.jobs.local import LocalLauncher

@@ -10,7 +10,8 @@ from sqlalchemy import Engine, inspect
 from service.api.accounts import Accounts, Role
 from service.api.database import connect, downgrade, metadata, upgrade
 from service.api.errors import ApiError
-from service.api.jobs import Filter, Jobs, NewJob, Record
+from service.api.jobs import Jobs
+from service.api.records import Filter, NewJob, Record
 from service.api.states import Event, IllegalMove, State
 
 NEW = NewJob(

@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from service.api.config import Limits, ServiceConfig
 from service.api.database import connect, upgrade
-from service.api.jobs import Jobs, NewJob
+from service.api.jobs import Jobs
+from service.api.records import NewJob
 from service.api.scheduler import Scheduler, as_job
 from service.api.states import Event, State
 from service.job import JobError

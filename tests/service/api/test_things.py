@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 
 from service.api.home import Home
-from service.api.jobs import NewJob
-from service.api.routes import files
+from service.api.records import NewJob
+from service.api.routes import things as routes
 from service.api.states import Event
 from service.sizing import SizingFile, sizing_bytes
 from tests.service.api.served import Client, serving, wait_for
 from tests.service.api.things import METRICS, RANKS, STEPS, fill
+
+LISTS = {
+    **{"datasets": "dataset.json", "sizings": "sizing.json", "runs": "run.json"},
+    **{"frontiers": "frontier.json", "artifacts": "artifact.json"},
+}
+"""What is listed, and the file that makes a folder one of them."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,52 @@ def things(sizing_and_client: tuple[SizingFile, Client]) -> Client:
 def test_everything_is_listed_by_name(things: Client) -> None:
     for kind, name in (("datasets", "d"), ("sizings", "s"), ("runs", "r"), ("frontiers", "f")):
         assert [item["name"] for item in things.get(f"/{kind}")["items"]] == [name]
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_every_list_is_paged_by_name_and_filtered_by_a_part_of_it(
+    kind: str, client: Client
+) -> None:
+    names = [f"{letter}-paged" for letter in "edcba"]
+    for name in (*names, "other", "b.paged"):
+        write_marker(client.service.home.path / kind / name / LISTS[kind])
+    (client.service.home.path / kind / "f-paged").mkdir()  # not yet, or no more
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = client.get(f"/{kind}?name=-page&limit=2&{cursor and f'cursor={cursor}'}")
+        assert len(page["items"]) <= 2
+        seen += [item["name"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    assert seen == sorted(names)
+    assert client.get(f"/{kind}?limit=7")["next_cursor"] is None
+    assert client.get(f"/{kind}?name=%25")["items"] == []
+    assert client.call("GET", f"/api/v1/{kind}?limit=201").status_code == 422
+
+
+def write_marker(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("{}")
+
+
+def test_runs_are_filtered_by_the_state_of_their_jobs(tmp_path: Path) -> None:
+    with serving(tmp_path / "home", "exit 3") as client:
+        runs = client.service.home.path / "runs"
+        for name in ("by-hand", "by-hand-ended", "retried", "tried"):
+            write_marker(runs / name / "run.json")
+        (runs / "by-hand-ended" / "result.json").write_text('{"scores": {"auc": 0.7}}')
+        for name in ("tried", "retried", "retried"):
+            client.wait(client.service.jobs.create(training(folder=f"runs/{name}"))[0].id)
+        newest = client.service.jobs.makers(["runs/retried", "runs/by-hand"])
+        assert [*newest] == ["runs/retried"]
+        assert newest["runs/retried"].id == client.get("/jobs?limit=1")["items"][0]["id"]
+
+        def listed(query: str) -> list[str]:
+            return [run["name"] for run in client.get(f"/runs?{query}")["items"]]
+
+        assert listed("state=failed") == ["retried", "tried"]
+        assert listed("state=failed&limit=1&cursor=retried") == ["tried"]
+        assert listed("state=succeeded&state=unknown") == ["by-hand", "by-hand-ended"]
+        assert listed("state=unknown&name=ended") == []
 
 
 def test_a_dataset_tells_its_fields(things: Client) -> None:
@@ -94,8 +146,8 @@ def test_files_are_listed_and_come_whole(things: Client) -> None:
 
 
 def test_artifacts_are_known_by_the_file_that_exports_write() -> None:
-    source = Path(files.__file__).parents[2] / "serving" / "manifest.py"
-    assert f'MANIFEST_FILE: Final = "{files.ARTIFACT_FILE}"' in source.read_text()
+    source = Path(routes.__file__).parents[2] / "serving" / "manifest.py"
+    assert f'MANIFEST_FILE: Final = "{routes.ARTIFACT_FILE}"' in source.read_text()
 
 
 def test_an_artifact_is_downloaded(things: Client) -> None:
@@ -115,8 +167,8 @@ def test_a_part_of_a_file_is_a_part(things: Client) -> None:
     assert (answer.status_code, answer.content) == (206, whole[5:10])
 
 
-def test_a_live_training_tells_its_progress_and_its_ranks(things: Client) -> None:
-    new = NewJob(
+def training(*, folder: str, num_ports: int = 0) -> NewJob:
+    return NewJob(
         owner="submitter",
         name="live",
         verb="train",
@@ -126,10 +178,13 @@ def test_a_live_training_tells_its_progress_and_its_ranks(things: Client) -> Non
             **{"max_retries": 0, "run": None, "preset": "smoke"},
         },
         request_sha256="x",
-        folder="runs/r",
-        num_ports=2,
+        folder=folder,
+        num_ports=num_ports,
     )
-    job = things.service.jobs.create(new)[0].id
+
+
+def test_a_live_training_tells_its_progress_and_its_ranks(things: Client) -> None:
+    job = things.service.jobs.create(training(folder="runs/r", num_ports=2))[0].id
     things.wait(job, "running")
     shown = things.get(f"/jobs/{job}")
     assert shown["progress"] == {

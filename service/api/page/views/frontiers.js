@@ -1,6 +1,6 @@
 /** Frontiers: quality against bytes over methods and budgets, with the spread over seeds. */
 
-import { call, poll } from "../api.js";
+import { call, callAll, poll } from "../api.js";
 import { h, render } from "../dom.js";
 import { bytes, score } from "../format.js";
 import { pointPanel } from "../panels/point.js";
@@ -23,9 +23,9 @@ const SOURCES = {
 export async function showFrontiers({ main, signal, notice }) {
   const refresh = async () => {
     const [compared, data] = await Promise.all(
-      ["frontiers", "datasets"].map((kind) => call(kind, { signal })),
+      ["frontiers", "datasets"].map((kind) => callAll(kind, { signal })),
     );
-    if (!signal.aborted) render(main, overview(compared.items, data.items));
+    if (!signal.aborted) render(main, overview(compared, data));
   };
   await poll(SECONDS, signal, refresh, { lost: notice, found: () => notice(null) });
 }

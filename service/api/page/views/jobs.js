@@ -2,10 +2,10 @@
 
 import { call, poll } from "../api.js";
 import { h, render } from "../dom.js";
+import { STATES, choiceFilter, filters, nameFilter } from "../filters.js";
 import { duration, elapsed } from "../format.js";
 import { badge, dataTable, empty, progressBar, since } from "../parts.js";
 
-const STATES = ["queued", "starting", "running", "cancelling", "succeeded", "failed", "cancelled"];
 const VERBS = ["prepare", "size", "search", "train", "evaluate", "compare", "export"];
 const PAGE = 25;
 const SECONDS = 2;
@@ -36,8 +36,8 @@ const COLUMNS = [
 /** The list, refreshed while it is looked at. */
 export async function showJobs({ main, query, signal, me, notice }) {
   const cursors = query.get("cursors")?.split(",") ?? [];
-  const filters = { state: query.get("state"), verb: query.get("verb"), name: query.get("name") };
-  filters.owner = query.get("mine") ? me.name : null;
+  const asked = { state: query.get("state"), verb: query.get("verb"), name: query.get("name") };
+  asked.owner = query.get("mine") ? me.name : null;
   const go = (changes) => {
     const next = new URLSearchParams(query);
     if (!("cursors" in changes)) next.delete("cursors"); // another filter starts at its first page
@@ -48,7 +48,7 @@ export async function showJobs({ main, query, signal, me, notice }) {
     location.hash = next.size ? `#/jobs?${next}` : "#/jobs";
   };
   const refresh = async () => {
-    const ask = { ...filters, limit: PAGE, cursor: cursors.at(-1) };
+    const ask = { ...asked, limit: PAGE, cursor: cursors.at(-1) };
     const page = await call("jobs", { query: ask, signal });
     if (!signal.aborted) render(main, view(page, { query, cursors, go, me }));
   };
@@ -83,47 +83,16 @@ function view({ items, next_cursor: next }, { query, cursors, go, me }) {
 const clear = () => h("a", { class: "button", href: "#/jobs" }, "Show all jobs");
 
 function filterBar(query, go) {
-  const select = (name, label, all, options) =>
-    h(
-      "label",
-      {},
-      h("span", {}, label),
-      h(
-        "select",
-        {
-          name,
-          value: query.get(name) ?? "",
-          on: { change: (event) => go({ [name]: event.target.value }) },
-        },
-        h("option", { value: "" }, all),
-        options.map((option) =>
-          h("option", { value: option, selected: query.get(name) === option }, option),
-        ),
-      ),
-    );
   const mine = h("input", {
     type: "checkbox",
     checked: Boolean(query.get("mine")),
     on: { change: (event) => go({ mine: event.target.checked ? "1" : "" }) },
   });
-  const name = h("input", {
-    type: "search",
-    name: "name",
-    value: query.get("name") ?? "",
-    placeholder: "any",
-    on: { change: (event) => go({ name: event.target.value.trim() }) },
-  });
-  return h(
-    "form",
-    {
-      class: "filters",
-      role: "search",
-      "aria-label": "Jobs",
-      on: { submit: (event) => event.preventDefault() },
-    },
-    select("state", "State", "any", STATES),
-    select("verb", "Verb", "any", VERBS),
-    h("label", { class: "wide" }, h("span", {}, "Name"), name),
+  return filters(
+    "Jobs",
+    choiceFilter("state", "State", STATES, query, go),
+    choiceFilter("verb", "Verb", VERBS, query, go),
+    nameFilter(query, go),
     h("label", { class: "check" }, mine, h("span", {}, "Only mine")),
   );
 }

@@ -2,6 +2,7 @@
 
 import { call, poll } from "../api.js";
 import { h, render } from "../dom.js";
+import { STATES, choiceFilter, filters, nameFilter } from "../filters.js";
 import { bytes, score } from "../format.js";
 import { badge, dataTable, empty } from "../parts.js";
 
@@ -10,36 +11,60 @@ const SECONDS = 10;
 
 /** The list, with a choice of two. */
 export async function showRuns({ main, query, signal, notice }) {
-  const state = { chosen: [], items: [] };
-  const cursor = query.get("cursor");
-  const redraw = () => !signal.aborted && render(main, view(state, cursor, toggle));
+  const state = { chosen: [], items: [], query };
+  const asked = Object.fromEntries(["cursor", "name", "state"].map((key) => [key, query.get(key)]));
+  const redraw = () => !signal.aborted && render(main, view(state, toggle));
   const toggle = (name) => {
     const others = state.chosen.filter((other) => other !== name);
     state.chosen = others.length < state.chosen.length ? others : [...others.slice(-1), name];
     redraw();
   };
   const refresh = async () => {
-    const page = await call("runs", { query: { limit: PAGE, cursor }, signal });
+    const page = await call("runs", { query: { limit: PAGE, ...asked }, signal });
     Object.assign(state, { items: page.items, next: page.next_cursor });
     redraw();
   };
   await poll(SECONDS, signal, refresh, { lost: notice, found: () => notice(null) });
 }
 
-function view({ items, chosen, next }, cursor, toggle) {
-  const list = items.length
-    ? dataTable("Runs, by name", columns(chosen, toggle), items, { key: (run) => run.name })
+function view({ items, chosen, next, query }, toggle) {
+  const choose = (change) => {
+    location.hash = address(query, { cursor: null, ...change });
+  };
+  return [
+    h("div", { class: "page-head" }, h("h1", {}, "Runs")),
+    filters(
+      "Runs",
+      choiceFilter("state", "State", STATES, query, choose),
+      nameFilter(query, choose),
+    ),
+    items.length > 1 && chooser(chosen),
+    items.length
+      ? dataTable("Runs, by name", columns(chosen, toggle), items, { key: (run) => run.name })
+      : nothing(query.get("name") || query.get("state")),
+    (next || query.has("cursor")) && paging(query, next),
+  ];
+}
+
+function nothing(isFiltered) {
+  const link = (title, address) => h("a", { class: "button", href: address }, title);
+  return isFiltered
+    ? empty("No run matches", "Choose other filters, or none.", link("Show all runs", "#/runs"))
     : empty(
         "No runs yet",
         "A run is what a train job leaves behind.",
-        h("a", { class: "button", href: "#/submit/train" }, "Train a model"),
+        link("Train a model", "#/submit/train"),
       );
-  return [
-    h("div", { class: "page-head" }, h("h1", {}, "Runs")),
-    items.length > 1 && chooser(chosen),
-    list,
-    (next || cursor) && paging(cursor, next),
-  ];
+}
+
+/** Of the same list with other filters, or another page of it. */
+function address(query, changes) {
+  const next = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value) next.set(name, value);
+    else next.delete(name);
+  }
+  return next.size ? `#/runs?${next}` : "#/runs";
 }
 
 function chooser(chosen) {
@@ -95,16 +120,13 @@ function quality(scores) {
   return scores?.mse != null ? `MSE ${score(scores.mse)}` : "–";
 }
 
-function paging(cursor, next) {
+function paging(query, next) {
+  const link = (title, cursor) =>
+    h("a", { class: "button", href: address(query, { cursor }) }, title);
   return h(
     "nav",
     { class: "paging", "aria-label": "Pages" },
-    cursor && h("a", { class: "button", href: "#/runs" }, "First page"),
-    next &&
-      h(
-        "a",
-        { class: "button", href: `#/runs?${new URLSearchParams({ cursor: next })}` },
-        "Next page",
-      ),
+    query.has("cursor") && link("First page", null),
+    next && link("Next page", next),
   );
 }

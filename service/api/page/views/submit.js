@@ -1,6 +1,6 @@
 /** Submit: a form that the service describes, checked by the service, with its answers in place. */
 
-import { ApiError, call } from "../api.js";
+import { ApiError, call, callAll } from "../api.js";
 import { h, render } from "../dom.js";
 import { errorNote } from "../parts.js";
 import { NUMBERS, field, readField } from "./fields.js";
@@ -61,10 +61,7 @@ async function choices(asked, signal) {
   const lists = new Map(
     await Promise.all(
       kinds.map(async (kind) => {
-        const { items } = await call(kind, {
-          query: kind === "runs" ? { limit: 200 } : {},
-          signal,
-        });
+        const items = await callAll(kind, { signal });
         return [kind, items.map(({ name }) => ({ name, summary: "" }))];
       }),
     ),

@@ -1,0 +1,57 @@
+"""Lists of the page in a real browser, before a service whose jobs are a line of shell."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from service.api.home import Home
+from tests.service.api.page.browser import PATIENT_MILLISECONDS, Visit, chromium
+from tests.service.api.served import Client, serving
+from tests.service.api.things import fill
+
+pytestmark = pytest.mark.browser
+expect.set_options(timeout=PATIENT_MILLISECONDS)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    """A service with 61 runs, of which one is a real one."""
+    home = Home(tmp_path / "home")
+    fill(home)
+    for number in range(60):
+        run = home.path / "runs" / f"run-{number:02}"
+        run.mkdir()
+        (run / "run.json").write_text("{}")
+    with serving(home.path, "exit 3") as served:
+        yield served
+
+
+@pytest.fixture
+def visit(client: Client) -> Iterator[Visit]:
+    with chromium() as browser:
+        found = Visit(browser, str(client.http.base_url).rstrip("/"))
+        found.log_in(client.secrets["submitter"])
+        yield found
+        found.close()
+
+
+def test_runs_are_found_by_name_and_by_state(visit: Visit) -> None:
+    rows = visit.page.locator("tbody tr")
+    visit.open("runs")
+    expect(rows).to_have_count(50)
+    visit.page.get_by_role("link", name="Next page").click()
+    expect(rows).to_have_count(11)
+    visit.page.get_by_label("Name").fill("run-4")
+    visit.page.keyboard.press("Enter")
+    expect(rows).to_have_count(10)
+    visit.page.get_by_label("State").select_option("failed")
+    expect(visit.page.get_by_text("No run matches")).to_be_visible()
+    visit.page.get_by_role("link", name="Show all runs").click()
+    expect(rows).to_have_count(50)
+
+
+def test_every_name_can_be_chosen_however_many_there_are(visit: Visit) -> None:
+    visit.open("submit/evaluate")
+    visit.page.get_by_label("run (needed)").select_option("run-59")
