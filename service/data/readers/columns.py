@@ -5,7 +5,7 @@ a block; a value that is no good marks its rows in `Faults`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -81,8 +81,8 @@ def to_numbers(column: Encoded, faults: Faults) -> NDArray[np.float64]:
         column.mark(broken, faults, "{} is not UTF-8")
         numbers, bad = _cast_each(pc.utf8_trim_whitespace(text), pa.float64())
         bad &= ~broken
-    else:
-        numbers, bad = _cast_each(values, pa.float64())
+    else:  # whole numbers beyond 2 ** 53, as times in nanoseconds are, become the nearest float
+        numbers, bad = _cast_each(values, pa.float64(), safe=False)
     column.mark(bad, faults, "{} is not a number")
     result: NDArray[np.float64] = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
     infinite = ~np.isfinite(result) & np.asarray(numbers.is_valid())
@@ -97,10 +97,7 @@ def to_dense(column: Encoded, transform: Transform, faults: Faults) -> NDArray[n
         numbers = np.log1p(np.maximum(numbers, 0.0))
     else:
         column.mark(numbers < 0, faults, "{} is negative, and the transform 'none' keeps values")
-    with np.errstate(over="ignore"):
-        narrow = numbers.astype(np.float32)
-    too_large = np.isinf(narrow) & np.isfinite(numbers)
-    column.mark(too_large, faults, "{} does not fit into 32 bits")
+    narrow = _narrowed(column, numbers, faults)
     return np.append(narrow, np.float32(MISSING_DENSE))[column.codes]
 
 
@@ -113,19 +110,28 @@ def to_label(column: Encoded, allowed: tuple[float, ...], faults: Faults) -> NDA
         column.mark(bad, faults, "{} is not a label; expected " + expected)
     missing = np.flatnonzero(column.codes == MISSING_CODE)
     faults.mark(missing, lambda _: f"column {column.name}: the label is missing")
-    return np.append(numbers, np.nan)[column.codes].astype(np.float32)
+    return np.append(_narrowed(column, numbers, faults), np.float32(np.nan))[column.codes]
+
+
+def _narrowed(column: Encoded, numbers: NDArray[np.float64], faults: Faults) -> NDArray[np.float32]:
+    """The distinct values as they are stored; those that are too large are no good."""
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(np.float32)
+    column.mark(np.isinf(narrow), faults, "{} does not fit into 32 bits")
+    return narrow
 
 
 def to_time(column: Encoded, faults: Faults) -> NDArray[np.int64]:
     """A point in time per row, in the column's own unit; a row without one is no good."""
-    if pa.types.is_temporal(column.values.type):
-        column = Encoded(
-            name=column.name, values=column.values.cast(pa.int64()), codes=column.codes
-        )
+    if pa.types.is_temporal(column.values.type):  # days and milliseconds may have 32 bits
+        whole = column.values.view(f"int{column.values.type.bit_width}")
+        column = replace(column, values=whole)
     numbers = to_numbers(column, faults)
+    column.mark(np.abs(numbers) >= 2.0**63, faults, "{} does not fit into 64 bits")
+    times = np.where(np.abs(numbers) < 2.0**63, numbers, 0.0)  # 0 for those that are no good
     missing = np.flatnonzero(column.codes == MISSING_CODE)
     faults.mark(missing, lambda _: f"column {column.name}: the time is missing")
-    return np.append(np.nan_to_num(numbers), 0.0)[column.codes].astype(np.int64)
+    return np.append(times, 0.0)[column.codes].astype(np.int64)
 
 
 def to_categories(
@@ -187,16 +193,20 @@ def _is_empty(strings: Strings) -> NDArray[np.bool_]:
     return empty
 
 
-def _cast_each(values: AnyArray, to: Any) -> tuple[AnyArray, NDArray[np.bool_]]:
+def _cast_each(
+    values: AnyArray, to: Any, *, safe: bool = True
+) -> tuple[AnyArray, NDArray[np.bool_]]:
     """Cast values; those that cannot be cast become null and are marked, by halving."""
     if values.type == to:
         return values, np.zeros(len(values), dtype=bool)
     try:
-        return pc.cast(values, to), np.zeros(len(values), dtype=bool)
+        return pc.cast(values, to, safe=safe), np.zeros(len(values), dtype=bool)
+    except pa.ArrowNotImplementedError:  # no value of such a type can be, as no date is a number
+        return pa.nulls(len(values), to), np.ones(len(values), dtype=bool)
     except pa.ArrowInvalid:
         if len(values) == 1:
             return pa.nulls(1, to), np.ones(1, dtype=bool)
     half = len(values) // 2
-    left, left_bad = _cast_each(values[:half], to)
-    right, right_bad = _cast_each(values[half:], to)
+    left, left_bad = _cast_each(values[:half], to, safe=safe)
+    right, right_bad = _cast_each(values[half:], to, safe=safe)
     return pa.concat_arrays([left, right]), np.concatenate([left_bad, right_bad])

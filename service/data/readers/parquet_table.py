@@ -76,19 +76,29 @@ class ParquetDataset:
         return RawForm(roles=self.roles).attachment()
 
 
-def parquet_columns(path: Path, fields: Mapping[str, bool]) -> list[str]:
+def parquet_columns(path: Path, roles: Roles) -> list[str]:
     """Names of the columns of a file.
 
     Raises:
-        ValueError: If it is not a Parquet file, or a field with one value a row is a list.
+        ValueError: If it is not a Parquet file, or a column has another form than its role wants.
     """
     try:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file: {error}") from error
+    used = roles.raw_columns()
     for column in schema:
-        if pa.types.is_nested(column.type) and fields.get(column.name) is False:
+        values = column.type
+        if roles.layout.fields.get(column.name) and _is_list(values):
+            values = values.value_type
+        if column.name in used and pa.types.is_nested(values):
+            what = "is a list" if _is_list(column.type) else f"holds {column.type}"
             raise ValueError(
-                f"{path}: column {column.name!r} is a list; name it under [lists] in the schema"
+                f"{path}: column {column.name!r} {what}, expected one value a row; columns of "
+                f"several are named under [lists] in the schema"
             )
     return list(schema.names)
+
+
+def _is_list(values: pa.DataType) -> bool:
+    return bool(pa.types.is_list(values) or pa.types.is_large_list(values))

@@ -46,7 +46,7 @@ class OwnTable:
         parquet = [path.suffix.lower() in PARQUET_ENDINGS for path in self.inputs]
         if all(parquet):
             for path in self.inputs:
-                schema.check_columns(path, parquet_columns(path, roles.layout.fields))
+                schema.check_columns(path, parquet_columns(path, roles))
             return ParquetDataset(paths=self.inputs, roles=roles)
         if any(parquet):
             raise ValueError(

@@ -1,7 +1,7 @@
 """Every source on a few made-up lines: what becomes of which value, and which errors it gives."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -200,11 +200,57 @@ def test_files_of_two_kinds_are_refused(tmp_path):
         rows_of(OwnTable(inputs=inputs, schema=write_schema(tmp_path)))
 
 
-def test_a_list_column_of_parquet_needs_to_be_named_as_one(tmp_path):
-    pq.write_table(pa.table({"y": [1], "site": [["a"]]}), tmp_path / "t.parquet")
-    source = OwnTable(inputs=(tmp_path / "t.parquet",), schema=write_schema(tmp_path))
-    with pytest.raises(ValueError, match=r"column 'site' is a list; name it under \[lists\]"):
-        rows_of(source)
+def parquet(folder: Path, columns: dict[str, object], **schema: object) -> OwnTable:
+    pq.write_table(pa.table({"y": [1, 0], "site": ["a", "b"], **columns}), folder / "t.parquet")
+    return OwnTable(inputs=(folder / "t.parquet",), schema=write_schema(folder, **schema))
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "schema", "message"),
+    [
+        ("site", [["a"], ["b"]], {}, r"'site' is a list, .* under \[lists\]"),
+        ("x", [[1.0], [2.0]], {"dense": ["x"]}, "'x' is a list, expected one value a row"),
+        ("x", [{"a": 1}] * 2, {"lists": {"x": "|"}}, "'x' holds struct<a: int64>, expected one"),
+        ("x", [[["a"]]] * 2, {"lists": {"x": "|"}}, "'x' is a list, expected one value a row"),
+    ],
+)
+def test_a_nested_column_of_parquet_is_refused_but_for_lists(
+    tmp_path, column, values, schema, message
+):
+    with pytest.raises(ValueError, match=message):
+        rows_of(parquet(tmp_path, {column: values}, **schema))
+
+
+def test_a_column_of_parquet_without_numbers_is_none_of_numbers(tmp_path):
+    days = [date(2024, 1, 1), date(2024, 1, 2)]
+    rows = rows_of(parquet(tmp_path, {"day": days}, dense=["day"]))
+    assert "column day: datetime.date(2024, 1, 1) is not a number" in rows.rejects[0].reason
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pa.array([19_723, 19_724], pa.date32()),
+        pa.array([1, 2], pa.time32("ms")),
+        # as pandas writes them; beyond 2 ** 53 floats are no whole numbers
+        pa.array([1_704_067_200 * 10**9 + 1, 1_704_067_201 * 10**9], pa.timestamp("ns")),
+        pa.array([1_704_067_200 * 10**9 + 1, 1_704_067_201 * 10**9], pa.int64()),
+    ],
+)
+def test_times_of_parquet_may_have_any_unit(tmp_path, times):
+    rows = rows_of(parquet(tmp_path, {"at": times}, time="at"))
+    assert rows.time is not None
+    assert rows.time[0] < rows.time[1]
+
+
+def test_numbers_that_no_float_of_32_bits_holds_are_told(tmp_path):
+    text = "y,site,at\n1,a,1\n1e39,b,1\n2,c,1e300\n"
+    rows = rows_of(table(tmp_path, text, task="rating", time="at"))
+    assert rows.label.tolist() == [1.0]
+    assert [reject.reason for reject in rows.rejects] == [
+        "column y: '1e39' does not fit into 32 bits",
+        "column at: '1e300' does not fit into 64 bits",
+    ]
 
 
 def test_a_text_that_is_no_parquet_is_named(tmp_path):
