@@ -209,8 +209,8 @@ def _check_folder(connection: Connection, folder: str | None) -> None:
 
 
 def _new_id() -> str:
-    """Ids sort by age: milliseconds, then chance."""
-    return f"j{time.time_ns() // 1_000_000:011x}{secrets.token_hex(4)}"
+    """Ids sort by age: microseconds, less than writing a job takes, then chance."""
+    return f"j{time.time_ns() // 1000:013x}{secrets.token_hex(3)}"
 
 
 def _get(connection: Connection, job: str) -> Record:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +25,7 @@ from service.api.records import Record
 from service.api.states import Event, IllegalMove, State
 from service.job import JobError
 from service.jobs.launcher import Job, JobState, JobStatus, Launcher
+from service.jobs.reason import explained, legible, shortened
 from service.metrics import ServiceMetrics
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Scheduler:
     ) -> None:
         self._jobs, self._launchers, self._config = jobs, launchers, config
         self._metrics = metrics
+        self._home = config.home.resolve()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
@@ -135,7 +138,7 @@ class Scheduler:
                 return
             if job.state is State.CANCELLING:
                 launcher.cancel(handle)
-            self._judge(job, launcher.status(handle))
+            self._judge(job, handle, launcher.status(handle))
         except (JobError, OSError, RuntimeError) as error:
             logger.warning("job %s: %s; looking again", job.id, error)
         except KeyError:
@@ -154,7 +157,7 @@ class Scheduler:
         except IllegalMove:  # cancelled meanwhile: the next turn ends it
             self._jobs.note_facts(job.id, handle=handle)
 
-    def _judge(self, job: Record, status: JobStatus) -> None:
+    def _judge(self, job: Record, handle: str, status: JobStatus) -> None:
         if not status.state.is_final:
             if status.hosts != job.hosts:
                 self._jobs.note_facts(job.id, hosts=list(status.hosts))
@@ -167,13 +170,16 @@ class Scheduler:
         if status.state is JobState.MISSING:
             event = Event.END if job.state is State.CANCELLING else Event.FAIL
             message = "its scheduler knows it no more"
+        elif event is Event.FAIL:
+            log = partial(self._launchers[job.scheduler].logs, handle)
+            message = explained(status, log, hidden=self._home)
         self._jobs.move(job.id, event, message, exit_code=status.exit_code)
         self._metrics.ended.labels(event=event.value).inc()
 
     def _fail(self, job: Record, message: str) -> None:
         logger.warning("job %s failed: %s", job.id, message)
         with suppress(IllegalMove):
-            self._jobs.move(job.id, Event.FAIL, message[:500])
+            self._jobs.move(job.id, Event.FAIL, shortened(legible(message, self._home)))
 
 
 class _Load:

@@ -157,7 +157,7 @@ def _status_or_why_not(jobs: Submissions, submission: Submission) -> JobStatus:
 
 
 def _show(jobs: Submissions, submission: Submission, *, as_json: bool) -> int:
-    status = jobs.status(submission)
+    status = jobs.explained_status(submission)
     print(json.dumps(_entries(submission, status)) if as_json else _line(submission, status))
     return 0
 

@@ -152,7 +152,7 @@ def _ended(record: Mapping[str, Any]) -> JobStatus:
         return JobStatus(JobState.CANCELLED, exit_code=exit_code)
     if exit_code == 0:
         return JobStatus(JobState.SUCCEEDED, exit_code=0)
-    return JobStatus(JobState.FAILED, exit_code, f"exit code {exit_code}; its log says why")
+    return JobStatus(JobState.FAILED, exit_code, f"exit code {exit_code}")
 
 
 def _is_kept(folder: Path) -> bool:

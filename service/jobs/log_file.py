@@ -21,18 +21,19 @@ def lines_of(
     """
     while True:
         is_last_look = is_final()
-        *lines, rest = _read_from(path, offset).split(b"\n")
-        for line in [*lines, rest] if rest and is_last_look else lines:
-            yield line.decode(errors="surrogateescape")
+        for line in _read_from(path, offset):
+            if not (line.endswith(b"\n") or is_last_look):
+                break
+            offset += len(line)
+            yield line.removesuffix(b"\n").decode(errors="surrogateescape")
         if is_last_look or not follow:
             return
-        offset += sum(len(line) + 1 for line in lines)
         time.sleep(FOLLOW_SECONDS)
 
 
-def _read_from(path: Path, offset: int) -> bytes:
+def _read_from(path: Path, offset: int) -> Iterator[bytes]:
     if not path.is_file():
-        return b""
+        return
     with path.open("rb") as file:
         file.seek(min(offset, path.stat().st_size))  # file systems refuse places far behind the end
-        return file.read()
+        yield from file

@@ -18,6 +18,7 @@ from service.job import JobError
 from service.jobs.choice import open_launcher
 from service.jobs.launcher import JobState, JobStatus, Launcher
 from service.jobs.once import folder_of
+from service.jobs.reason import explained
 from service.run_folder import DRAFT
 
 SUBMISSION_FILE: Final = "submission.json"
@@ -118,6 +119,15 @@ class Submissions:
         if handle is None:
             return JobStatus(JobState.MISSING, message=f"{submission.scheduler} never had it")
         return launcher.status(handle)
+
+    def explained_status(self, submission: Submission) -> JobStatus:
+        """Where a job stands; one that has failed, with the reason that its log gives."""
+        status = self.status(submission)
+        launcher = self.launcher_of(submission)
+        handle = launcher.find(submission.key)
+        if status.state is not JobState.FAILED or handle is None:
+            return status
+        return replace(status, message=explained(status, lambda: launcher.logs(handle)))
 
 
 def retried(submission: Submission, key: str) -> Submission:

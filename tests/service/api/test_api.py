@@ -126,6 +126,16 @@ def test_a_log_is_read_whole_from_an_offset_and_as_it_grows(tmp_path: Path) -> N
             assert rest == text[int(line["id"]) :]
 
 
+def test_a_job_that_failed_says_why(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    error = f"mixdim prepare: error: {home}/uploads/a.csv: no such column"
+    with serving(home, rf"printf 'begun\n{error}\nbye\377\n'; exit 2") as client:
+        job = client.wait(client.submit(output="x").json()["id"])
+        said = "exit code 2: mixdim prepare: error: uploads/a.csv: no such column"
+        assert (job["state"], job["message"]) == ("failed", said)
+        assert client.get(f"/jobs/{job['id']}/events")[-1]["message"] == said
+
+
 def test_a_revoked_token_reads_a_log_no_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,12 @@ def test_a_key_stands_for_one_job_of_its_owner(jobs: Jobs) -> None:
         jobs.create(replace(keyed, request_sha256="b"))
 
 
+def test_jobs_are_in_the_order_of_their_submission_however_fast_they_come(jobs: Jobs) -> None:
+    made = [jobs.create(replace(NEW, owner=f"user-{n}"))[0].id for n in range(50)]
+    assert [job.id for job in jobs.unfinished()] == made
+    assert [job.id for job in jobs.page(Filter(), 100)] == made[::-1]
+
+
 def test_many_who_send_a_key_at_once_get_one_job(jobs: Jobs) -> None:
     found: list[Record] = []
     keyed = replace(NEW, idempotency_key="k")

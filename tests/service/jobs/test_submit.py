@@ -70,7 +70,9 @@ def test_a_job_that_is_waited_for_ends_the_command_as_it_ended(mixdim: Any) -> N
     code, said, told = mixdim("submit --wait", "size", "/nowhere")
     assert code == 2
     assert "/nowhere holds no dataset.json" in said
-    assert "failed (exit code 2; its log says why)" in told
+    assert "failed (exit code 2)" in told
+    shown = mixdim("jobs status", said.splitlines()[0])[1]
+    assert "failed (exit code 2: mixdim size: error: /nowhere holds no dataset.json" in shown
 
 
 def test_a_job_is_cancelled_asked_about_and_tried_again(mixdim: Any) -> None:
