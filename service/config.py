@@ -248,6 +248,8 @@ class TrainConfig:
         for name in (*amounts, "max_restarts", "profile"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
+        if self.seed >= 1 << 63:
+            raise ValueError(f"seed={self.seed}, expected a number of 63 bits; try 0")
         for name in ("l2", "l2_bias", "l2_growth"):
             if (penalty := getattr(self, name)) is not None and not 0 <= penalty < math.inf:
                 raise ValueError(f"{name}={penalty}, expected 0 or more; try 0.05")

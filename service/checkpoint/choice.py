@@ -1,5 +1,6 @@
 """Which checkpoint of a folder to read: the newest, or the best, that is whole."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ UNFINISHED: Final = ".unfinished"
 REPLACED: Final = ".replaced"
 """An older checkpoint of the same step, kept until the newer one has its name."""
 DAMAGED: Final = ".damaged"
+_FINISHED: Final = re.compile(rf"{PREFIX}(\d+)({re.escape(REPLACED)})?")
 
 Examine = Callable[[Path], str | None]
 """What is wrong with a checkpoint."""
@@ -27,9 +29,13 @@ def name_of(step: int) -> str:
 
 
 def finished(folder: Path) -> list[Path]:
-    """Checkpoints that were finished once, oldest first, whatever has become of them since."""
-    paths = [path for path in folder.glob(f"{PREFIX}*") if path.suffix not in (UNFINISHED, DAMAGED)]
-    return sorted(paths, key=lambda path: (path.stem, path.suffix != REPLACED))
+    """Checkpoints that were finished once, oldest first, whatever has become of them since.
+
+    What somebody has put beside them, as a copy of one under another name, is left alone.
+    """
+    names = {path: _FINISHED.fullmatch(path.name) for path in folder.glob(f"{PREFIX}*")}
+    places = {path: (int(name[1]), not name[2]) for path, name in names.items() if name}
+    return sorted(places, key=lambda path: places[path])
 
 
 def newest(folder: Path, paths: Sequence[Path], examine: Examine) -> Choice:

@@ -67,7 +67,8 @@ class _Trained:
     plan: str
     tables_by_width: dict[int, int]
     training_bytes: int
-    auc: float
+    auc: float | None
+    """None where the test split has labels of one kind."""
     log_loss: float
     examples_per_second: float
     sizing: str
@@ -139,7 +140,7 @@ def _table(found: Iterable[_Trained]) -> Table:
             own.plan,
             "  ".join(f"{width}x{number}" for width, number in own.tables_by_width.items()),
             f"{own.training_bytes:,}",
-            f"{own.auc:.4f}",
+            "" if own.auc is None else f"{own.auc:.4f}",
             f"{own.log_loss:.4f}",
             f"{own.examples_per_second:,.0f}",
         )

@@ -17,7 +17,7 @@ from service.data.dataset import read_dataset_info
 from service.first_fault import first_fault
 from service.loggers.base import check_installed
 from service.presets import PRESETS
-from service.run_folder import CHECKPOINTS
+from service.run_folder import CHECKPOINTS, without_nan
 from service.sizing import read_sizing
 from service.stop import Stopped
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _show(result: "TrainResult", config: TrainConfig, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(dataclasses.asdict(result)))
+        print(json.dumps(without_nan(dataclasses.asdict(result))))
         return
     scores = "  ".join(f"{name} {value:.6g}" for name, value in result.scores.items())
     print(f"{result.split}: {scores}")

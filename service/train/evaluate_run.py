@@ -57,6 +57,11 @@ class EvaluateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to evaluate."""
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "nproc"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name}={value}, expected at least 1")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServedScores:

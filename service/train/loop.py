@@ -15,7 +15,7 @@ from service.data.batch import Batch
 from service.data.dataset import Split, read_dataset_info
 from service.distributed import Ranks, joined_ranks
 from service.resize.resume import resumed_from
-from service.run_folder import RESULT_FILE, SHARDING_FILE, SIZING_FILE, RunFolder
+from service.run_folder import RESULT_FILE, SHARDING_FILE, SIZING_FILE, RunFolder, without_nan
 from service.sizing import read_sizing
 from service.stop import Stopped, StopRequest
 from service.train.arithmetic import set_arithmetic
@@ -226,7 +226,7 @@ class _Training:
         result = self._result(split, asdict(scores))
         self.reporter.scored(loaded.step, loaded.epoch, scores, split)
         if self.ranks.is_first:
-            self.folder.write_json(RESULT_FILE, asdict(result))
+            self.folder.write_json(RESULT_FILE, without_nan(asdict(result)))
         return result
 
     def _evaluate(self, split: Split) -> Scores:

@@ -63,7 +63,7 @@ class Watchdog:
 
     def __init__(self, ranks: Ranks, folder: Path, *, seconds: float) -> None:
         self._ranks, self._folder, self._seconds = ranks, folder, seconds
-        self._state = (0, 0, "starting", time.time(), 1)
+        self._state = (0, 0, "starting", time.monotonic(), 1)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="mixdim-watchdog", daemon=True)
         store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
@@ -77,11 +77,11 @@ class Watchdog:
             step: Steps done.
             patience: How many times as long it may take.
         """
-        self._state = (self._state[0] + 1, step, what, time.time(), patience)
+        self._state = (self._state[0] + 1, step, what, time.monotonic(), patience)
 
     def idle_seconds(self) -> float:
         """Time since this rank has said last where it is."""
-        return time.time() - self._state[3]
+        return time.monotonic() - self._state[3]
 
     def loading(self, batches: Iterator[Item]) -> Iterator[Item]:
         """Pass batches on, and say when one is waited for."""
@@ -131,7 +131,7 @@ class Watchdog:
                 is_asked = self._store.check(["hung"])
             except RuntimeError:  # the store went with its process: collectives will say so
                 pass
-            if is_asked or time.time() - since > self._seconds * patience:
+            if is_asked or time.monotonic() - since > self._seconds * patience:
                 self._end()
 
     def _tell(self) -> None:
@@ -143,7 +143,7 @@ class Watchdog:
             beats=beats,
             step=step,
             what=what,
-            since=since,
+            since=time.time() - (time.monotonic() - since),  # clocks of hosts agree on this one
         )
         self._store.set(f"rank-{self._ranks.rank}", json.dumps(asdict(place)))
 

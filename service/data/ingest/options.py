@@ -56,6 +56,8 @@ class PrepareConfig:
         parse_bytes(self.memory)
         if self.min_count < 1:
             raise ValueError(f"min_count={self.min_count}, expected at least 1 (keep every value)")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"seed={self.seed}, expected 0 or more, of 63 bits; try 0")
         if not 0 <= self.max_reject_ratio <= 1:
             raise ValueError(f"max_reject_ratio={self.max_reject_ratio}, expected 0 to 1")
         if self.threads < 0 or self.block_bytes < 1:

@@ -10,7 +10,7 @@ transforming, counting and mapping then cost one step per distinct value, not on
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,8 @@ Strings: TypeAlias = "pa.Array[Any]"
 Codes: TypeAlias = "NDArray[np.signedinteger[Any]]"
 """Places in an array of distinct values, in integers as narrow as they can be."""
 Transform = Literal["log1p", "none"]
+MAX_NAME_BYTES: Final = 200
+"""File systems take names of 255 bytes, endings included."""
 MISSING_CODE = -1
 """Code of a row that has no value."""
 
@@ -50,9 +52,11 @@ class Layout:
                     f"column {name!r} occurs {names.count(name)} times among label, dense and "
                     f"categorical columns; give every column one role and its own name"
                 )
-            if not name or "/" in name or name.startswith("."):
+            is_long = len(name.encode()) > MAX_NAME_BYTES
+            if not name or "/" in name or name.startswith(".") or is_long:
                 raise ValueError(
-                    f"column {name!r} cannot name a file; use a name without '/' or leading '.'"
+                    f"column {name!r} cannot name a file; use a name without '/' or leading '.', "
+                    f"of at most {MAX_NAME_BYTES} bytes"
                 )
         for name in self.fields:
             check_field_name(name)

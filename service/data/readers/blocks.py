@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,7 @@ def check_files(paths: tuple[Path, ...]) -> None:
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If there is no path, or one is not a regular file.
+        ValueError: If there is no path, one is not a regular file, or one is named twice.
     """
     if not paths:
         raise ValueError("no input files; name at least one")
@@ -136,6 +137,11 @@ def check_files(paths: tuple[Path, ...]) -> None:
             raise FileNotFoundError(f"{path} does not exist; check the input path")
         if not path.is_file():
             raise ValueError(f"{path} is not a regular file; every input is read more than once")
+    if twice := [path for path, times in Counter(paths).items() if times > 1]:
+        raise ValueError(
+            f"{twice[0]} is named twice, and its rows would be in training and test alike; name "
+            f"every file once"
+        )
 
 
 def _open_stream(raw: HashingFile, path: Path) -> Any:

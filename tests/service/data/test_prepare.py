@@ -242,6 +242,8 @@ def test_progress_ends_at_the_last_byte_of_each_pass(logs, tmp_path):
     ("options", "message"),
     [
         ({"min_count": 0}, "min_count=0, expected at least 1"),
+        ({"seed": -1}, "seed=-1, expected 0 or more, of 63 bits"),
+        ({"seed": 1 << 63}, "seed=9223372036854775808, expected 0 or more, of 63 bits"),
         ({"fractions": (0.8, 0.1, 0.2)}, "add up to 1"),
         ({"fractions": (0.0, 0.5, 0.5)}, "the first above 0"),
         ({"max_reject_ratio": 2.0}, "max_reject_ratio=2.0, expected 0 to 1"),

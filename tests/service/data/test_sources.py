@@ -182,6 +182,7 @@ def test_parquet_and_csv_give_the_same_dataset(tmp_path):
         ({"categorical": ["site"], "dense": ["site"]}, "columns site play several parts"),
         ({"categorical": ["site", "y"], "label": "y"}, "columns y play several parts"),
         ({"categorical": ["a/b"]}, "column 'a/b' cannot name a file"),
+        ({"categorical": ["a" * 201]}, "cannot name a file; .* of at most 200 bytes"),
         ({"categorical": ["a.b"]}, "field 'a.b': torch takes no module of this name"),
         ({"delimiter": "::"}, "delimiter='::', expected one character"),
         ({"lists": {"tags": ""}}, "lists.tags='', expected the text between two values"),
@@ -198,6 +199,12 @@ def test_files_of_two_kinds_are_refused(tmp_path):
     inputs = (tmp_path / "t.csv", tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"t.parquet is Parquet and .*t.csv is not"):
         rows_of(OwnTable(inputs=inputs, schema=write_schema(tmp_path)))
+
+
+def test_a_file_that_is_named_twice_is_refused(tmp_path):
+    own = table(tmp_path, "y,site\n1,a\n")
+    with pytest.raises(ValueError, match=r"t.csv is named twice"):
+        rows_of(OwnTable(inputs=own.inputs * 2, schema=own.schema))
 
 
 def parquet(folder: Path, columns: dict[str, object], **schema: object) -> OwnTable:

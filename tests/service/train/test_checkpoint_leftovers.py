@@ -32,6 +32,22 @@ def test_half_a_removed_checkpoint_has_no_name(tmp_path, monkeypatch):
     assert names(tmp_path) == whole
 
 
+def test_copies_under_other_names_are_neither_taken_nor_removed(tmp_path):
+    theirs = ["step-00000009.backup", "step-00000009-best", "step-old"]
+    for name in ("step-00000001", "step-00000002.unfinished", *theirs):
+        (tmp_path / name).mkdir()
+    _publish(tmp_path / "step-00000002.unfinished", tmp_path / "step-00000002", best=-1, keep=1)
+    assert [path.name for path in finished(tmp_path)] == ["step-00000002"]
+    assert names(tmp_path) == sorted(["step-00000002", *theirs])
+
+
+def test_checkpoints_are_in_the_order_of_their_steps_however_many_digits_these_have(tmp_path):
+    for name in ("step-100000000", "step-99999999", "step-99999999.replaced"):
+        (tmp_path / name).mkdir()
+    found = [path.name for path in finished(tmp_path)]
+    assert found == ["step-99999999.replaced", "step-99999999", "step-100000000"]
+
+
 def test_what_was_to_be_replaced_stays_until_its_successor_is_there(tmp_path):
     (tmp_path / "step-00000004.replaced").mkdir()
     remove_leftovers(tmp_path)

@@ -39,6 +39,19 @@ def test_every_epoch_trains(network, tmp_path):
     assert result.scores["auc"] > 0.65
 
 
+def test_scores_that_are_no_numbers_are_null_in_the_result(tmp_path):
+    config = make_run(tmp_path, rows={"train": 200, "validation": 50, "test": 1}, max_steps=1)
+    launch(train, config, nproc=1, name="one label")
+    text = (config.output / "result.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["scores"]["auc"] is None
+
+
+@pytest.mark.parametrize("name", ["batch_size", "nproc"])
+def test_an_evaluation_on_nothing_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}=0, expected at least 1"):
+        EvaluateConfig(run=tmp_path, **{name: 0})
+
+
 @pytest.mark.dist
 @pytest.mark.parametrize("kind", ["table_wise", "row_wise", "column_wise", "data_parallel"])
 def test_every_epoch_trains_on_two_ranks_with_uneven_shards(kind, tmp_path):

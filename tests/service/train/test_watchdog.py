@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from service.config import TrainConfig
-from service.distributed import launch
+from service.distributed import joined_ranks, launch
 from service.job import EXIT_HUNG, JobError
 from service.train.loop import train
+from service.train.watchdog import Watchdog
 from tests.service.train.runs import make_run
 
 
@@ -55,6 +56,15 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(rank: str, tmp_path: Path) 
     assert f"rank {rank.removeprefix('-')} is behind: step " in log
     assert rank == "-0" or "is behind: step 10, waiting for data for" in log
     assert log.count("no progress for 6 s; stacks are in") == 1
+
+
+def test_a_clock_that_is_set_forward_is_no_hang(tmp_path: Path, monkeypatch) -> None:
+    with joined_ranks("cpu") as ranks:
+        watchdog = Watchdog(ranks, tmp_path, seconds=600.0)
+        monkeypatch.setattr(time, "time", lambda: 1e12)
+        assert watchdog.idle_seconds() < 60
+        watchdog.beat("training", 1)
+        assert watchdog.idle_seconds() < 60
 
 
 def test_a_training_that_goes_on_leaves_no_stacks(tmp_path: Path) -> None:
