@@ -4,6 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -83,7 +84,7 @@ class Guards:
         self._app, self._metrics = app, metrics
         self._rate = Rate(limits.requests_per_second, limits.burst)
         self._body_bytes = limits.body_bytes
-        self._known: set[int] = set()
+        self._known: dict[int, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""
@@ -99,7 +100,7 @@ class Guards:
                 for name, value in SECURITY_HEADERS.items():
                     found.setdefault(name, value)
                 found.setdefault("cache-control", "no-store")
-                self._remember(headers, message["status"])
+                self._remember(scope, headers, message["status"])
                 self._measure(scope, message["status"], time.perf_counter() - start)
             await send(message)
 
@@ -120,18 +121,19 @@ class Guards:
 
     def _who(self, scope: Scope, headers: Headers) -> str:
         """The token that a request shows, if it was good before; else where it comes from."""
-        shown = hash(headers.get("authorization"))
+        token = self._known.get(hash(headers.get("authorization")))
         host = scope["client"][0] if scope.get("client") else "?"
-        return f"token {shown}" if shown in self._known else f"host {host}"
+        return f"host {host}" if token is None else f"token {token}"
 
-    def _remember(self, headers: Headers, status: int) -> None:
-        shown = headers.get("authorization")
-        if shown is None or status in (413, 429):
-            return
-        if status == 401 or len(self._known) >= MAX_BUCKETS:
-            self._known.discard(hash(shown))
-        else:
-            self._known.add(hash(shown))
+    def _remember(self, scope: Scope, headers: Headers, status: int) -> None:
+        """Only what a token was needed for says whether it is good."""
+        shown = hash(headers.get("authorization"))
+        if status == HTTPStatus.UNAUTHORIZED:
+            self._known.pop(shown, None)
+        elif (account := scope.get("state", {}).get("account")) is not None:
+            if len(self._known) >= MAX_BUCKETS:
+                del self._known[next(iter(self._known))]
+            self._known[shown] = account.token
 
     def _measure(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")

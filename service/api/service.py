@@ -45,7 +45,7 @@ Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def _needs(role: Role) -> Callable[..., Account]:
-    def account(service: Served, shown: Shown) -> Account:
+    def account(request: Request, service: Served, shown: Shown) -> Account:
         found = service.accounts.find(shown.credentials) if shown is not None else None
         if found is None:
             raise ApiError(
@@ -54,6 +54,7 @@ def _needs(role: Role) -> Callable[..., Account]:
                 "send Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
+        request.state.account = found  # for the guards, which count by token
         if not found.role.may(role):
             raise ApiError(403, f"this needs the role {role.value}, yours is {found.role.value}")
         return found

@@ -130,6 +130,20 @@ def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
         assert client.http.get("/healthz").status_code == 200
 
 
+def test_nobody_gets_a_rate_of_their_own_by_what_anybody_may_ask(tmp_path: Path) -> None:
+    with serving(tmp_path / "home", limits=Limits(requests_per_second=0.1, burst=5)) as client:
+        for number in range(8):
+            spelt = f"{'bearer' if number % 2 else 'Bearer'} {client.secrets['viewer']}"
+            last = client.http.get("/api/v1/me", headers={"Authorization": spelt})
+        assert last.status_code == 429  # however it is spelt, it is one token
+        for path in ("/healthz", "/"):  # the first is not counted, so that probes are answered
+            for guess in range(8):
+                made_up = {"Authorization": f"Bearer {guess}"}
+                client.http.get(path, headers=made_up)
+                last = client.http.get("/api/v1/me", headers=made_up)
+            assert last.status_code == 429
+
+
 def test_a_bucket_fills_steadily_and_holds_no_more_than_it_may() -> None:
     now = [0.0]
     rate = Rate(per_second=2, burst=3, clock=lambda: now[0])
