@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import (
     JSON,
     Column,
@@ -24,8 +25,10 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
+    text,
 )
 from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 NAMES: Final = {
@@ -102,6 +105,9 @@ audit = Table(
     Column("outcome", String(256), nullable=False),
 )
 
+DATABASE: Final = "MIXDIM_DATABASE"
+"""Environment variable with the address of the records, which holds a password."""
+EXPECTED: Final = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 BUSY_SECONDS: Final = 30
 """What one process waits for another's SQLite transaction."""
 POOL: Final[dict[str, int]] = {"pool_size": 16, "max_overflow": 48, "pool_timeout": 30}
@@ -116,7 +122,10 @@ def connect(url: str) -> Engine:
     Raises:
         ValueError: If this is no address of SQLite or PostgreSQL.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:  # which may show a password
+        raise ValueError(f"{DATABASE} is no address, {EXPECTED}") from None
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS}, **POOL)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -125,15 +134,26 @@ def connect(url: str) -> Engine:
     if parsed.get_backend_name() == "postgresql":
         psycopg = parsed.set(drivername="postgresql+psycopg")
         return create_engine(psycopg, pool_pre_ping=True, **POOL)
-    raise ValueError(
-        f"database {parsed.get_backend_name()!r}, expected sqlite:///FILE or postgresql://..."
-    )
+    raise ValueError(f"{DATABASE} is of {parsed.get_backend_name()!r}, {EXPECTED}")
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the tables to a revision, the newest by default."""
-    with engine.begin() as connection:
-        command.upgrade(_alembic(connection), revision)
+    """Bring the tables to a revision, the newest by default; others who would do so wait.
+
+    Raises:
+        ValueError: If the records cannot be opened, or are of a newer MixDim.
+    """
+    place = f"records {engine.url!r}"  # without its password
+    try:
+        with writing(engine) as connection:
+            one_at_a_time(connection)
+            command.upgrade(_alembic(connection), revision)
+    except CommandError as error:
+        raise ValueError(
+            f"{place}: {error}; a newer MixDim has written them: install it"
+        ) from error
+    except DBAPIError as error:
+        raise ValueError(f"{place} cannot be opened: {error.orig}; check {DATABASE}") from error
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -150,6 +170,12 @@ def writing(engine: Engine) -> Iterator[Connection]:
         connecting = engine.connect().execution_options(mixdim_writes=True)
         with connecting as connection, connection.begin():
             yield connection
+
+
+def one_at_a_time(connection: Connection) -> None:
+    """Have others who change the same records wait; SQLite does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(7233141)"))
 
 
 def _alembic(connection: Connection) -> Config:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Engine, RowMapping, func, insert, select, text, update
+from sqlalchemy import Engine, RowMapping, func, insert, select, update
 from sqlalchemy.engine import Connection
 
-from service.api.database import events, jobs, writing
+from service.api.database import events, jobs, one_at_a_time, writing
 from service.api.errors import ApiError
 from service.api.records import Filter, Happening, NewJob, Record
 from service.api.states import FINAL, LIVE, Event, State, after
@@ -37,7 +37,7 @@ class Jobs:
                 writes the same folder.
         """
         with writing(self._engine) as connection:
-            _one_at_a_time(connection)
+            one_at_a_time(connection)
             key, sha256 = new.idempotency_key, new.request_sha256
             if found := _submitted(connection, new.owner, key, sha256):
                 return found, False
@@ -119,7 +119,7 @@ class Jobs:
             IllegalMove: If it cannot happen to it in its state.
         """
         with writing(self._engine) as connection:
-            _one_at_a_time(connection)
+            one_at_a_time(connection)
             before = _get(connection, job)
             state = after(before.state, event)
             if event is Event.RETRY:
@@ -190,12 +190,6 @@ def _submitted(connection: Connection, owner: str, key: str | None, sha256: str)
             "send another key with another request",
         )
     return _record(row) if row is not None else None
-
-
-def _one_at_a_time(connection: Connection) -> None:
-    """Have others who change jobs wait; SQLite does so by itself."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(7233141)"))
 
 
 def _check_folder(connection: Connection, folder: str | None) -> None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from service.jobs.launcher import Launcher
 
-DATABASE: Final = "MIXDIM_DATABASE"
-"""Environment variable with the address of the records, which holds a password."""
 LOCK_FILE: Final = "serve.lock"
 KEEP_ALIVE_SECONDS: Final = 75
 """Longer than proxies keep idle connections, which must not be closed under their hands."""
@@ -85,6 +83,8 @@ def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
 
 def database_url(home: Path) -> str:
     """Where the records are."""
+    from service.api.database import DATABASE
+
     return os.environ.get(DATABASE) or f"sqlite:///{home / 'mixdim.db'}"
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.api.accounts import Accounts
 
 SECONDS_A_DAY = 86_400
+MOST_DAYS = 36_500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,8 +104,8 @@ def _create(accounts: "Accounts", command: Create) -> None:
 
     if not re.fullmatch(USER, command.name):
         raise ValueError(f"name={command.name!r}, expected lower-case letters, digits, . _ @ -")
-    if command.days is not None and command.days <= 0:
-        raise ValueError(f"days={command.days}, expected more than 0")
+    if command.days is not None and not 0 < command.days <= MOST_DAYS:
+        raise ValueError(f"days={command.days}, expected more than 0, at most {MOST_DAYS:,}")
     expires = time.time() + command.days * SECONDS_A_DAY if command.days is not None else None
     token, secret = accounts.create(command.name, Role(command.role), expires)
     print(json.dumps({"id": token.id, "secret": secret}) if command.json else secret)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from service.api.config import ServiceConfig
-from service.commands.serve import DATABASE
+from service.api.database import DATABASE
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -1,8 +1,10 @@
 """`mixdim serve` and `mixdim token` as an operator types them, with a real job."""
 
+import contextlib
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,11 +98,38 @@ def test_a_token_needs_a_name_and_a_life(
     for flags, message in (
         (["--name", "Ann/.."], "expected lower-case letters"),
         (["--name", "ann", "--days", "0"], "days=0.0, expected more than 0"),
+        (["--name", "ann", "--days", "nan"], "days=nan, expected more than 0"),  # would be for ever
     ):
         assert mixdim(["token", "create", *home, *flags]) == EXIT_REJECTED
         assert message in capsys.readouterr().err
     assert mixdim(["token", "revoke", "0" * 16, *home]) == EXIT_REJECTED
     assert "there is no token" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("nonsense", "MIXDIM_DATABASE is no address, expected sqlite:///FILE or postgresql://"),
+        ("postgresql://me:secret@127.0.0.1:1/x", "Connection refused"),
+        ("sqlite:///{home}/no-database", "file is not a database; check MIXDIM_DATABASE"),
+        ("sqlite:///{home}/newer.db", "a newer MixDim has written them: install it"),
+    ],
+)
+def test_records_that_cannot_be_opened_are_told_in_a_line(
+    address: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "no-database").write_text("hello\n")
+    with contextlib.closing(sqlite3.connect(tmp_path / "newer.db")) as newer, newer:
+        newer.execute("CREATE TABLE alembic_version AS SELECT '9999' AS version_num")
+    monkeypatch.setenv("MIXDIM_DATABASE", address.format(home=tmp_path))
+    assert mixdim(["token", "list", "--home", str(tmp_path)]) == EXIT_REJECTED
+    said = capsys.readouterr().err
+    assert message in said
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize(

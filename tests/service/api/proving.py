@@ -16,11 +16,10 @@ from typing import Any
 import httpx
 
 from service.api.accounts import Accounts, Role
-from service.api.database import connect, upgrade
+from service.api.database import DATABASE, connect, upgrade
 from service.api.jobs import Jobs
 from service.api.records import Filter, Record
 from service.api.states import FINAL, State
-from service.commands.serve import DATABASE
 from service.jobs import keeper
 from tests.service.api.postgres import server as postgres
 

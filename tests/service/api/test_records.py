@@ -1,6 +1,7 @@
 """Records, on SQLite and on PostgreSQL alike: written once per key, moved by the table alone."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_migrations_can_be_taken_back_and_made_again(engine: Engine) -> None:
     upgrade(engine)
     upgrade(engine)  # nothing is left to do
     assert "jobs" in inspect(engine).get_table_names()
+
+
+def test_all_who_find_no_tables_may_make_them_at_once(engine: Engine) -> None:
+    downgrade(engine, "base")
+    others = [connect(engine.url.render_as_string(hide_password=False)) for _ in range(3)]
+    with ThreadPoolExecutor(len(others)) as pool:
+        assert list(pool.map(upgrade, others)) == [None] * len(others)
+    for other in others:
+        other.dispose()
 
 
 def test_a_database_of_another_kind_is_refused() -> None:
