@@ -105,6 +105,8 @@ audit = Table(
     Column("outcome", String(256), nullable=False),
 )
 
+homes = Table("homes", metadata, Column("id", String(32), primary_key=True))
+
 DATABASE: Final = "MIXDIM_DATABASE"
 """Environment variable with the address of the records, which holds a password."""
 EXPECTED: Final = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"

@@ -50,11 +50,13 @@ def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
     """Serve until told to stop; what starts jobs is given.
 
     Raises:
-        ValueError: If the folder is served already, or the records cannot be opened.
+        ValueError: If the folder is served already, or the records cannot be opened or are
+            another folder's.
     """
     import uvicorn
 
     from service.api.app import build, guarded
+    from service.api.belonging import claim
     from service.api.database import connect, upgrade
 
     home = config.home.resolve()
@@ -62,6 +64,7 @@ def run(config: ServiceConfig, launchers: "Mapping[str, Launcher]") -> int:
     with _alone(home):
         engine = connect(database_url(home))
         upgrade(engine)
+        claim(engine, home)
         first_token(engine)
         app = build(config, engine, launchers)
         logger.info("serving %s on http://%s:%d", home, config.host, config.port)

@@ -1,14 +1,17 @@
 """Records, on SQLite and on PostgreSQL alike: written once per key, moved by the table alone."""
 
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, inspect
 
 from service.api.accounts import Accounts, Role
+from service.api.belonging import claim
 from service.api.database import connect, downgrade, metadata, upgrade
 from service.api.errors import ApiError
 from service.api.jobs import Jobs
@@ -50,6 +53,22 @@ def test_all_who_find_no_tables_may_make_them_at_once(engine: Engine) -> None:
         assert list(pool.map(upgrade, others)) == [None] * len(others)
     for other in others:
         other.dispose()
+
+
+def test_records_belong_to_the_first_home_that_is_served_wherever_it_is_moved(
+    engine: Engine, tmp_path: Path
+) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.mkdir()
+    other.mkdir()
+    claim(engine, first)
+    claim(engine, first.rename(tmp_path / "moved"))
+    with pytest.raises(ValueError, match=r"are not of .*other, but of another home") as refused:
+        claim(engine, other)
+    told = re.search(r"write (\w+) into (\S+)", str(refused.value))
+    assert told is not None
+    Path(told[2]).write_text(told[1])
+    claim(engine, other)
 
 
 def test_a_database_of_another_kind_is_refused() -> None:
