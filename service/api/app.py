@@ -20,9 +20,10 @@ from service.api.errors import ErrorBody
 from service.api.guards import Guards
 from service.api.home import Home
 from service.api.jobs import Jobs
-from service.api.routes import accounts, files, jobs, system, things
+from service.api.routes import accounts, files, jobs, system, things, uploads
 from service.api.scheduler import Scheduler
 from service.api.service import Service
+from service.api.uploads import Uploads
 from service.jobs.launcher import Launcher
 from service.metrics import JobCounts, ServiceMetrics
 
@@ -40,6 +41,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (422, "Something is not in order; the message says what."),
         (429, "Too many requests, or too many jobs."),
         (503, "The records cannot be reached."),
+        (507, "The disk is full."),
     )
 }
 
@@ -55,10 +57,12 @@ def build(config: ServiceConfig, engine: Engine, launchers: Mapping[str, Launche
     metrics = ServiceMetrics(CollectorRegistry())
     records = Jobs(engine, config.limits.waiting_per_user)
     metrics.registry.register(JobCounts(records.count, records.oldest_queued_seconds))
+    home = Home(config.home)
     service = Service(
         config=config,
         engine=engine,
-        home=Home(config.home),
+        home=home,
+        uploads=Uploads(home),
         jobs=records,
         accounts=Accounts(engine),
         audit=Audit(engine),
@@ -80,6 +84,8 @@ def build(config: ServiceConfig, engine: Engine, launchers: Mapping[str, Launche
     errors.install(app)
     for router in (accounts.router, jobs.router, things.router, files.router, system.router):
         app.include_router(router, prefix=API)
+    most = config.limits.upload_bytes
+    app.include_router(uploads.router, prefix=API, max_body_size=most)
     app.include_router(system.open_router)
     _serve_page(app)
     return app
@@ -94,6 +100,7 @@ def guarded(app: FastAPI) -> Guards:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    service.uploads.sweep()
     service.scheduler.start()
     yield
     service.scheduler.stop()

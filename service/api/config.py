@@ -29,7 +29,10 @@ class Limits:
     """Requests that may come at once before that holds."""
 
     body_bytes: int = 1 << 20
-    """Largest body of a request."""
+    """Largest body of a request, other than a raw file."""
+
+    upload_bytes: int = 16 << 30
+    """Largest raw file that is sent to the service; larger ones the operator puts there."""
 
     followers_per_user: int = 20
     """Logs that a user follows at a time."""

@@ -24,6 +24,7 @@ CODES = {
     422: "invalid",
     429: "too_many",
     503: "unavailable",
+    507: "full",
 }
 INVALID = 422
 MAX_MESSAGE = 1000

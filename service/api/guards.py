@@ -31,6 +31,8 @@ SECURITY_HEADERS: Final = {
 MAX_BUCKETS: Final = 10_000
 """Tokens and addresses that are remembered; beyond it, those that have been quiet are not."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
+UPLOADS: Final = "/api/v1/uploads/"
+"""Where raw files are sent, which are larger than other bodies."""
 UNLIMITED: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -83,7 +85,7 @@ class Guards:
     def __init__(self, app: ASGIApp, limits: Limits, metrics: ServiceMetrics) -> None:
         self._app, self._metrics = app, metrics
         self._rate = Rate(limits.requests_per_second, limits.burst)
-        self._body_bytes = limits.body_bytes
+        self._limits = limits
         self._known: dict[int, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,12 +114,17 @@ class Guards:
             await refusal(scope, receive, send_safely)
             return
         length = headers.get("content-length", "0")
-        if length.isascii() and length.isdigit() and int(length) > self._body_bytes:
-            most = f"expected at most {self._body_bytes:,} bytes"
-            refusal = answer(413, f"the body has {length[:20]} bytes, {most}")
+        most = self._most_bytes(scope)
+        if length.isascii() and length.isdigit() and int(length) > most:
+            said = f"the body has {length[:20]} bytes, expected at most {most:,} bytes"
+            refusal = answer(413, said)
             await refusal(scope, receive, send_safely)
             return
         await self._app(scope, receive, send_safely)
+
+    def _most_bytes(self, scope: Scope) -> int:
+        is_upload = scope["method"] == "PUT" and scope["path"].startswith(UPLOADS)
+        return self._limits.upload_bytes if is_upload else self._limits.body_bytes
 
     def _who(self, scope: Scope, headers: Headers) -> str:
         """The token that a request shows, if it was good before; else where it comes from."""

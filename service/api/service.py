@@ -15,6 +15,7 @@ from service.api.errors import ApiError
 from service.api.home import Home
 from service.api.jobs import Jobs
 from service.api.scheduler import Scheduler
+from service.api.uploads import Uploads
 from service.jobs.launcher import Launcher
 from service.metrics import ServiceMetrics
 
@@ -26,6 +27,7 @@ class Service:
     config: ServiceConfig
     engine: Engine
     home: Home
+    uploads: Uploads
     jobs: Jobs
     accounts: Accounts
     audit: Audit
