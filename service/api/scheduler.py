@@ -3,7 +3,8 @@
 It looks at the records and at the launchers, and does what is missing between the two; it keeps
 nothing in its head. So a service that was killed anywhere goes on with its first turn: a job that
 is `starting` is submitted again, which launchers do once per key; one that is `cancelling` is
-cancelled again; what no launcher knows any more has failed.
+cancelled again; what no launcher knows any more has failed. Of a scheduler that does not answer
+nothing is known: its jobs stay as they are until it does.
 """
 
 import logging
@@ -23,8 +24,7 @@ from service.api.config import ServiceConfig
 from service.api.jobs import Jobs
 from service.api.records import Record
 from service.api.states import Event, IllegalMove, State
-from service.job import JobError
-from service.jobs.launcher import Job, JobState, JobStatus, Launcher
+from service.jobs.launcher import AwayError, Job, JobState, JobStatus, Launcher
 from service.jobs.reason import explained, legible, shortened
 from service.metrics import ServiceMetrics
 
@@ -56,6 +56,7 @@ class Scheduler:
         self._jobs, self._launchers, self._config = jobs, launchers, config
         self._metrics = metrics
         self._home = config.home.resolve()
+        self._away: set[str] = set()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
@@ -102,12 +103,13 @@ class Scheduler:
 
     def turn(self, pool: ThreadPoolExecutor) -> None:
         """Look at all that lives, then start what may."""
+        self._away.clear()  # one look a turn tells; each may take many seconds
         with self._metrics.turn_seconds.time():
             unfinished = self._jobs.unfinished()
             live = [job for job in unfinished if job.state is not State.QUEUED]
             list(pool.map(self._look, live))
             if any(job.state is State.QUEUED for job in unfinished):
-                list(pool.map(self._submit, self._starting()))
+                list(pool.map(self._look, self._starting()))
 
     def _starting(self) -> list[Record]:
         """Jobs whose turn it is, with their ports, written down as starting."""
@@ -115,7 +117,7 @@ class Scheduler:
         load = _Load(self._config, (job for job in unfinished if job.state is not State.QUEUED))
         starting = []
         for job in (job for job in unfinished if job.state is State.QUEUED):
-            if self._stop.is_set() or not load.has_room(job):
+            if self._stop.is_set() or job.scheduler in self._away or not load.has_room(job):
                 continue
             port = load.port_for(job)
             with suppress(IllegalMove):  # it was cancelled meanwhile
@@ -126,30 +128,41 @@ class Scheduler:
         return starting
 
     def _look(self, job: Record) -> None:
-        """Find out what became of a job, and write it down."""
-        try:
-            if job.state is State.STARTING:
-                self._submit(job)
-                return
-            launcher = self._launchers[job.scheduler]
-            handle = job.handle or launcher.find(job.key)
-            if handle is None:  # cancelled before its launcher heard of it
-                self._jobs.move(job.id, Event.END)
-                return
-            if job.state is State.CANCELLING:
-                launcher.cancel(handle)
-            self._judge(job, handle, launcher.status(handle))
-        except (JobError, OSError, RuntimeError) as error:
-            logger.warning("job %s: %s; looking again", job.id, error)
-        except KeyError:
+        """Do what is next for a job; whatever goes wrong, others are looked at, and it again."""
+        launcher = self._launchers.get(job.scheduler)
+        if launcher is None:
             self._fail(job, f"scheduler {job.scheduler!r} is not served any more")
+            return
+        if job.scheduler in self._away:
+            return
+        try:
+            (self._submit if job.state is State.STARTING else self._follow)(job, launcher)
         except IllegalMove:
             pass  # somebody was faster; the next turn sees what it is now
+        except AwayError as error:
+            self._away.add(job.scheduler)
+            logger.warning("%s: %s", job.scheduler, error)
+        except SQLAlchemyError:
+            raise
+        except Exception:  # an outermost edge: libraries of schedulers raise what they like
+            logger.exception("job %s could not be looked at; looking again", job.id)
 
-    def _submit(self, job: Record) -> None:
+    def _follow(self, job: Record, launcher: Launcher) -> None:
+        """Find out what became of a job, and write it down."""
+        handle = job.handle or launcher.find(job.key)
+        if handle is None:  # cancelled before its launcher heard of it
+            self._jobs.move(job.id, Event.END)
+            return
+        if job.state is State.CANCELLING:
+            launcher.cancel(handle)
+        self._judge(job, handle, launcher.status(handle))
+
+    def _submit(self, job: Record, launcher: Launcher) -> None:
         try:
-            handle = self._launchers[job.scheduler].submit(job.key, as_job(job, self._config))
-        except (JobError, ValueError, OSError, KeyError) as error:
+            handle = launcher.submit(job.key, as_job(job, self._config))
+        except AwayError:
+            raise  # it may have the job, so that this is asked again
+        except Exception as error:  # an outermost edge, as above
             self._fail(job, str(error) or type(error).__name__)
             return
         try:

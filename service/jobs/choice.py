@@ -15,6 +15,8 @@ BY_TORCHX: Final[Mapping[str, str]] = MappingProxyType(
     {"docker": "local_docker", "kubernetes": "kubernetes", "aws_batch": "aws_batch"}
 )
 """Schedulers of TorchX by the names that they have here."""
+OF_THIS_PROCESS: Final = frozenset({"local_cwd"})
+"""Schedulers of TorchX that end their jobs with the process that has started them."""
 SCHEDULERS: Final = (LOCAL, SLURM, *BY_TORCHX)
 
 
@@ -30,8 +32,14 @@ def open_launcher(
         python: Interpreter that has mixdim, on Slurm's nodes; empty for what is on the path.
 
     Raises:
-        ValueError: If options are given to a launcher that has none.
+        ValueError: If options are given to a launcher that has none, or jobs would not outlive who
+            starts them.
     """
+    if scheduler in OF_THIS_PROCESS:
+        raise ValueError(
+            f"scheduler {scheduler!r} of TorchX ends its jobs with the process that has started "
+            f"them, and knows of no others; take {LOCAL!r}, which does the same and outlives it"
+        )
     if scheduler == LOCAL:
         if options:
             raise ValueError(

@@ -11,6 +11,11 @@ from enum import StrEnum
 from typing import Protocol
 
 from deploy.job import Job as Job
+from service.job import JobError
+
+
+class AwayError(JobError):
+    """A scheduler does not answer: nothing is known of its jobs, and all may be asked again."""
 
 
 class JobState(StrEnum):
@@ -64,6 +69,7 @@ class Launcher(Protocol):
         Raises:
             ValueError: If the job asks for what cannot be.
             JobError: If the scheduler does not take it.
+            AwayError: If it does not answer: it may have taken it, so call this again.
         """
         ...
 
@@ -76,7 +82,11 @@ class Launcher(Protocol):
         ...
 
     def status(self, handle: str) -> JobStatus:
-        """Where a job stands."""
+        """Where a job stands.
+
+        Raises:
+            AwayError: If the scheduler does not answer.
+        """
         ...
 
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:

@@ -35,19 +35,20 @@ def known_handle(folder: Path) -> str | None:
     return path.read_text() if path.is_file() else None
 
 
-def once(folder: Path, find: Callable[[], str | None], start: Callable[[], str]) -> str:
+def once(folder: Path, find: Callable[[], str | None], start: Callable[[int], str]) -> str:
     """Find a job, or start it, and keep its handle in its folder.
 
     Args:
         folder: The job's own.
         find: Asks the scheduler, for who was here before may have been killed before it could
             write down what the scheduler had told.
-        start: Submits it and returns its handle.
+        start: Submits it and returns its handle. It is given the lock's file descriptor: a command
+            that inherits it keeps others waiting, also when it outlives this process.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        handle = known_handle(folder) or find() or start()
+        handle = known_handle(folder) or find() or start(lock.fileno())
         draft = folder / f".{HANDLE_FILE}{DRAFT}"
         draft.write_text(handle)
         draft.rename(folder / HANDLE_FILE)

@@ -14,7 +14,7 @@ from typing import Final
 
 from deploy.slurm import script
 from service.job import JobError
-from service.jobs.launcher import Job, JobState, JobStatus
+from service.jobs.launcher import AwayError, Job, JobState, JobStatus
 from service.jobs.local import SECRETS
 from service.jobs.log_file import lines_of
 from service.jobs.once import folder_of, known_handle, once, rendezvous_port
@@ -34,6 +34,11 @@ STATES: Final[Mapping[str, JobState]] = MappingProxyType(
 """What Slurm's words mean; all others are kinds of failure."""
 ACCOUNTED: Final = ("JobID", "State", "ExitCode", "NodeList")
 EXIT_SIGNALLED: Final = 128
+NO_ANSWER: Final = (
+    *("Unable to contact slurm controller", "Socket timed out", "Connection refused"),
+    *("Zero Bytes were transmitted", "in standby mode", "Problem talking to the database"),
+)
+"""What Slurm's commands say when a daemon does not answer, which tells nothing of a job."""
 
 _FACT = re.compile(r"(\w+)=(\S*)")
 
@@ -64,13 +69,14 @@ class SlurmLauncher:
         Raises:
             ValueError: If the job, the key or an option cannot be.
             JobError: If Slurm does not take it.
+            AwayError: If Slurm does not answer.
         """
         folder = folder_of(self._folder, key)
         text = self.describe(key, job)
 
-        def start() -> str:
+        def start(lock: int) -> str:
             (folder / SCRIPT_FILE).write_text(text)
-            said = _slurm("sbatch", "--parsable", str(folder / SCRIPT_FILE))
+            said = _slurm("sbatch", "--parsable", str(folder / SCRIPT_FILE), pass_fds=(lock,))
             number, *_cluster = said.strip().split(";")
             return f"{key}/{number}"
 
@@ -168,21 +174,24 @@ def _hosts(nodes: str) -> tuple[str, ...]:
     return tuple(_slurm("scontrol", "show", "hostnames", nodes).split())
 
 
-def _slurm(*command: str, is_needed: bool = True) -> str:
+def _slurm(*command: str, is_needed: bool = True, pass_fds: tuple[int, ...] = ()) -> str:
     """What a command of Slurm's says; where it fails and is not needed, nothing.
 
     Raises:
         JobError: If there is no such command, or it fails.
+        AwayError: If it gets no answer, needed or not: jobs may well be there.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith(SECRETS)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=ours)
+        done = subprocess.run(command, capture_output=True, text=True, env=ours, pass_fds=pass_fds)
     except FileNotFoundError:
         raise JobError(
             f"{command[0]} is not on this machine; submit from a login node of the cluster, or "
             f"name another --scheduler"
         ) from None
+    said = " ".join(done.stderr.split()) or "nothing"
+    if done.returncode and any(sign in said for sign in NO_ANSWER):
+        raise AwayError(f"{command[0]} got no answer from Slurm and said: {said}; ask again")
     if done.returncode and is_needed:
-        said = " ".join(done.stderr.split()) or "nothing"
         raise JobError(f"{command[0]} ended with exit code {done.returncode} and said: {said}")
     return "" if done.returncode else done.stdout

@@ -62,7 +62,7 @@ class TorchXLauncher:
         folder = folder_of(self._folder, key)
         request = self._dry_run(key, job)
         return once(
-            folder, lambda: self._search(key), lambda: str(self._runner(key).schedule(request))
+            folder, lambda: self._search(key), lambda _: str(self._runner(key).schedule(request))
         )
 
     def describe(self, key: str, job: Job) -> str:

@@ -6,14 +6,17 @@
 #   cluster.sh exec COMMAND...  run a command as if on the cluster's login node
 #   cluster.sh crash NODE       SIGKILL for every process of a node, as if its power were cut
 #   cluster.sh revive NODE      start it again
+#   cluster.sh control stop     stop the controller: jobs go on, and nobody can ask after them
+#   cluster.sh control start    start it again
 #   cluster.sh down             cancel its jobs and end what `up` has started, by process id
 #
 # Everything lives in the folder SLURM_CI_DIR and in a network, mount and host-name namespace of its
-# own, which has no network but its loopback: daemons and jobs can reach nothing else. Each node has
-# a name and an address there.
+# own, which reaches nothing outside: neither can daemons and jobs. Each node has a name, an address
+# and ports of its own there, on a cable (veth) to the login node's switch (bridge).
 set -euo pipefail
 [ "${1:-}" = install ] || dir=${SLURM_CI_DIR:?set it to a folder for the files of the cluster}
 export PATH=$PATH:/usr/sbin:/sbin
+network=10.97.0
 packages="slurm-wlm munge slurmdbd slurm-wlm-mysql-plugin mariadb-server iproute2"
 
 install_packages() {
@@ -42,22 +45,24 @@ within() { # COMMAND... in the namespaces, in the same folder
     env "SLURM_CONF=$dir/slurm.conf" "MYSQL_UNIX_PORT=$dir/db.sock" "$@"
 }
 
-on_host() { # HOST COMMAND...
-  local host=$1
+on_node() { # NODE COMMAND...
+  local holder
+  holder=$(cat "$dir/pid/$1")
   shift
-  within unshare --uts bash -c 'hostname "$0"; exec "$@"' "$host" "$@"
+  within nsenter --target "$holder" --net --uts -- "$@"
 }
 
 hold_namespaces() { # NODES
   {
-    printf '127.0.0.1 localhost\n127.0.0.10 ctl\n'
-    for i in $(seq "$1"); do echo "127.0.0.$((10 + i)) n$i"; done
+    printf '127.0.0.1 localhost\n%s.10 ctl\n' "$network"
+    for i in $(seq "$1"); do echo "$network.$((10 + i)) n$i"; done
   } >"$dir/hosts"
-  # With 127.0.0.1 alone the resolver believes that there is no network, and finds no name at all.
   setsid unshare --mount --net --uts --propagation private bash -c "
     hostname ctl
     ip link set lo up
-    for i in \$(seq 10 $((10 + $1))); do ip address add 127.0.0.\$i/8 dev lo; done
+    ip link add switch type bridge
+    ip address add $network.10/24 dev switch
+    ip link set switch up
     mount --bind '$dir/hosts' /etc/hosts
     echo \$\$ >'$dir/pid/holder'
     exec sleep infinity" </dev/null >/dev/null 2>&1 &
@@ -65,12 +70,30 @@ hold_namespaces() { # NODES
   wait_for 10 within getent hosts n1
 }
 
+boot() { # NODE: give it its namespaces, its cable, and start its daemon
+  local node=$1 holder
+  rm -f "$dir/pid/$node"
+  within setsid unshare --net --uts bash -c "
+    hostname $node
+    ip link set lo up
+    echo \$\$ >'$dir/pid/$node'
+    exec sleep infinity" </dev/null >/dev/null 2>&1 &
+  wait_for 10 test -s "$dir/pid/$node"
+  holder=$(cat "$dir/pid/$node")
+  # After a crash, the kernel takes a moment to take the old cable away.
+  wait_for 10 within ip link add "$node" type veth peer name eth0 netns "$holder"
+  within ip link set "$node" master switch up
+  on_node "$node" ip address add "$network.$((10 + ${node#n}))/24" dev eth0
+  on_node "$node" ip link set eth0 up
+  on_node "$node" slurmd -N "$node"
+}
+
 write_configuration() { # NODES
   cat >"$dir/slurmdbd.conf" <<END
 AuthType=auth/munge
 AuthInfo=socket=$dir/munge/socket
 DbdHost=ctl
-DbdAddr=127.0.0.10
+DbdAddr=$network.10
 DbdPort=16819
 SlurmUser=root
 LogFile=$dir/log/slurmdbd
@@ -83,7 +106,7 @@ END
   chmod 600 "$dir/slurmdbd.conf"
   cat >"$dir/slurm.conf" <<END
 ClusterName=throwaway
-SlurmctldHost=ctl(127.0.0.10)
+SlurmctldHost=ctl($network.10)
 SlurmctldPort=16817
 SlurmUser=root
 SlurmdUser=root
@@ -111,13 +134,13 @@ SlurmdParameters=config_overrides
 SlurmdTimeout=10
 KillWait=20
 AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.10
+AccountingStorageHost=$network.10
 AccountingStoragePort=16819
 AccountingStoragePass=$dir/munge/socket
 PartitionName=batch Nodes=ALL Default=YES MaxTime=60:00 State=UP
 END
   for i in $(seq "$1"); do
-    echo "NodeName=n$i NodeAddr=127.0.0.$((10 + i)) Port=$((17000 + i)) CPUs=4 RealMemory=20000"
+    echo "NodeName=n$i NodeAddr=$network.$((10 + i)) Port=$((17000 + i)) CPUs=4 RealMemory=20000"
   done >>"$dir/slurm.conf"
 }
 
@@ -128,7 +151,7 @@ start_accounting() {
     --pid-file="$dir/pid/mariadbd" --skip-networking --innodb-buffer-pool-size=64M \
     --innodb-log-file-size=16M --innodb-lock-wait-timeout=900 </dev/null >"$dir/log/mariadbd" 2>&1 &
   wait_for 60 mariadb-admin --no-defaults --socket="$dir/db.sock" ping
-  on_host ctl slurmdbd
+  within slurmdbd
   wait_for 60 grep -q started "$dir/log/slurmdbd"
 }
 
@@ -138,14 +161,14 @@ up() { # NODES
   chmod 755 "$dir" "$dir/munge"
   hold_namespaces "$nodes"
   [ -s "$dir/munge/key" ] || (umask 077 && head -c 128 /dev/urandom >"$dir/munge/key")
-  within munged --force --origin=127.0.0.10 --key-file="$dir/munge/key" \
+  within munged --force --origin=$network.10 --key-file="$dir/munge/key" \
     --socket="$dir/munge/socket" --pid-file="$dir/pid/munged" --log-file="$dir/munge/log" \
     --seed-file="$dir/munge/seed"
   write_configuration "$nodes"
   start_accounting
-  on_host ctl slurmctld -i
+  within slurmctld -i
   wait_for 60 within sinfo
-  for i in $(seq "$nodes"); do on_host "n$i" slurmd -N "n$i"; done
+  for i in $(seq "$nodes"); do boot "n$i"; done
   wait_for 60 all_idle "$nodes"
 }
 
@@ -170,12 +193,13 @@ down() {
   stop $(cd "$dir/pid" 2>/dev/null && ls -d slurmd.* 2>/dev/null || true)
   stop slurmctld slurmdbd
   stop munged mariadbd
+  stop $(cd "$dir/pid" 2>/dev/null && ls -d n[0-9]* 2>/dev/null || true)
   stop holder
 }
 
-crash() { # NODE: its processes are those in the host-name namespace of its slurmd
+crash() { # NODE: its processes are those in its host-name namespace
   local namespace process
-  namespace=$(readlink "/proc/$(cat "$dir/pid/slurmd.$1")/ns/uts")
+  namespace=$(readlink "/proc/$(cat "$dir/pid/$1")/ns/uts")
   for process in /proc/[0-9]*; do
     [ "$(readlink "$process/ns/uts" 2>/dev/null)" = "$namespace" ] || continue
     kill -KILL "${process#/proc/}" 2>/dev/null || true
@@ -183,7 +207,7 @@ crash() { # NODE: its processes are those in the host-name namespace of its slur
 }
 
 revive() { # NODE
-  on_host "$1" slurmd -N "$1"
+  boot "$1"
   wait_for 60 within sinfo -h -N -n "$1" -t idle,allocated,mixed,planned -o %N
 }
 
@@ -193,6 +217,7 @@ case ${1:-} in
   exec) shift && within "$@" ;;
   crash) crash "$2" ;;
   revive) revive "$2" ;;
+  control) if [ "$2" = stop ]; then stop slurmctld; else within slurmctld; wait_for 60 within sinfo; fi ;;
   down) down ;;
-  *) sed -n '2,10p' "$0" >&2 && exit 2 ;;
+  *) sed -n '2,12p' "$0" >&2 && exit 2 ;;
 esac

@@ -17,7 +17,7 @@ from service.api.records import NewJob
 from service.api.scheduler import Scheduler, as_job
 from service.api.states import Event, State
 from service.job import JobError
-from service.jobs.launcher import Job, JobState, JobStatus
+from service.jobs.launcher import AwayError, Job, JobState, JobStatus
 from service.metrics.service import ServiceMetrics
 
 REQUEST = {"nodes": 1, "ranks_per_node": 1, "host": "cpu-small", "image": None, "max_retries": 0}
@@ -33,8 +33,12 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     refuses: bool = False
+    trouble: Exception | None = None
+    """What every question is answered with."""
 
     def submit(self, key: str, job: Job) -> str:
+        if self.trouble:
+            raise self.trouble
         if self.refuses:
             raise JobError("no machine")
         if key not in self.jobs:
@@ -46,6 +50,8 @@ class Memory:
         return key if key in self.jobs else None
 
     def status(self, handle: str) -> JobStatus:
+        if self.trouble:
+            raise self.trouble
         return JobStatus(self.jobs.get(handle, JobState.MISSING), hosts=("n1",))
 
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
@@ -63,12 +69,13 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
     engine.dispose()
 
 
-def turns(jobs: Jobs, launcher: Memory, number: int = 1, **limits: Any) -> None:
+def turns(
+    jobs: Jobs, launcher: Memory, number: int = 1, cluster: Memory | None = None, **limits: Any
+) -> None:
     """What a service does that is started, takes some turns, and is killed."""
     config = ServiceConfig(limits=Limits(**limits))
-    names = ("local", "cluster")
-    metrics = ServiceMetrics(CollectorRegistry())
-    scheduler = Scheduler(jobs, dict.fromkeys(names, launcher), config, metrics)
+    launchers = {"local": launcher, "cluster": cluster or launcher}
+    scheduler = Scheduler(jobs, launchers, config, ServiceMetrics(CollectorRegistry()))
     with ThreadPoolExecutor(4) as pool:
         for _ in range(number):
             scheduler.turn(pool)
@@ -138,6 +145,40 @@ def test_a_job_that_is_not_taken_fails_with_the_reason(jobs: Jobs) -> None:
     job = jobs.create(NEW)[0].id
     turns(jobs, Memory(refuses=True))
     assert (jobs.get(job).state, jobs.get(job).message) == (State.FAILED, "no machine")
+
+
+def test_jobs_of_a_scheduler_that_does_not_answer_stay_as_they_are(jobs: Jobs) -> None:
+    here, cluster = Memory(), Memory()
+    running = jobs.create(replace(NEW, scheduler="cluster"))[0].id
+    turns(jobs, here, 1, cluster)
+    cluster.trouble = AwayError("no answer")
+    late, local = (jobs.create(replace(NEW, scheduler=s))[0].id for s in ("cluster", "local"))
+    turns(jobs, here, 3, cluster)
+    assert states(jobs, [running, late, local]) == ["running", "queued", "running"]
+    cluster.trouble = None
+    turns(jobs, here, 1, cluster)
+    assert cluster.submitted == [running, late]
+
+
+def test_a_submission_without_an_answer_is_made_again(jobs: Jobs) -> None:
+    cluster = Memory(trouble=AwayError("no answer"))
+    job = jobs.create(replace(NEW, scheduler="cluster"))[0].id
+    turns(jobs, Memory(), 2, cluster)
+    assert states(jobs, [job]) == ["starting"]
+    cluster.trouble = None
+    turns(jobs, Memory(), 2, cluster)
+    assert cluster.submitted == [job]
+    assert states(jobs, [job]) == ["running"]
+
+
+def test_whatever_a_launcher_raises_the_others_are_looked_at(jobs: Jobs) -> None:
+    here, cluster = Memory(), Memory()
+    ids = [jobs.create(replace(NEW, scheduler=s))[0].id for s in ("cluster", "local")]
+    turns(jobs, here, 1, cluster)
+    cluster.trouble = ZeroDivisionError("a library of a scheduler")
+    here.jobs[ids[1]] = JobState.SUCCEEDED
+    turns(jobs, here, 1, cluster)
+    assert states(jobs, ids) == ["running", "succeeded"]
 
 
 def test_a_scheduler_that_is_gone_fails_its_jobs(jobs: Jobs) -> None:

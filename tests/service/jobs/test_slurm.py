@@ -3,6 +3,9 @@
 `tests/slurm` runs the real one.
 """
 
+import os
+import signal
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from deploy.job import Job
 from service.job import JobError
-from service.jobs.launcher import JobState, JobStatus
+from service.jobs.launcher import AwayError, JobState, JobStatus
 from service.jobs.slurm import SlurmLauncher
 
 Fake = Callable[[Mapping[str, str]], None]
@@ -116,6 +119,45 @@ def test_what_slurm_refuses_is_told_in_its_words(slurm: Fake, tmp_path: Path) ->
     ):
         SlurmLauncher(tmp_path).submit("key", JOB)
     assert SlurmLauncher(tmp_path).find("key") is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"scontrol": "echo 'error: Unable to contact slurm controller' >&2; exit 1"},
+        {
+            "scontrol": FORGOTTEN,
+            "sacct": "echo 'error: Problem talking to the database: ...' >&2; exit 1",
+        },
+    ],
+)
+def test_a_slurm_that_does_not_answer_has_not_lost_the_job(
+    said: Mapping[str, str], slurm: Fake, tmp_path: Path
+) -> None:
+    slurm(said)
+    with pytest.raises(AwayError, match=r"got no answer from Slurm and said: error: .*; ask again"):
+        SlurmLauncher(tmp_path).status("key/7")
+
+
+def test_a_submission_that_outlives_who_began_it_is_waited_for(slurm: Fake, tmp_path: Path) -> None:
+    begun, done = tmp_path / "begun", tmp_path / "done"
+    slurm(
+        {
+            "sbatch": f"touch {begun}; sleep 1; echo 7 >> {done}; echo 7",
+            "squeue": f"cat {done} 2>/dev/null; true",
+            "sacct": "true",
+        }
+    )
+    child = os.fork()
+    if not child:
+        SlurmLauncher(tmp_path / "jobs").submit("key", JOB)
+        os._exit(0)
+    while not begun.exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert SlurmLauncher(tmp_path / "jobs").submit("key", JOB) == "key/7"
+    assert done.read_text() == "7\n"
 
 
 def test_a_machine_without_slurm_is_told_where_to_submit(

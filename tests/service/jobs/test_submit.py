@@ -115,6 +115,10 @@ def test_a_second_job_of_the_same_name_is_refused(mixdim: Any) -> None:
             "submit --scheduler kubernetes size",
             "options {}: Required run option: queue, must be provided",
         ),
+        (
+            "submit --scheduler local_cwd size",
+            "TorchX ends its jobs with the process that has started",
+        ),
         ("submit --scheduler moon size", "scheduler 'moon' is not one of TorchX'"),
         ("submit --print kubernetes --mount type=bind,src=/a,dst=/b size", "give type=volume,src="),
         ("submit --key Up size", "job 'Up', expected at most 63 lower-case letters"),
