@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.jobs.local import LOG_BYTES
+
 MAX_PORT = 65_535
 
 
@@ -33,6 +35,9 @@ class Limits:
 
     upload_bytes: int = 16 << 30
     """Largest raw file that is sent to the service; larger ones the operator puts there."""
+
+    log_bytes: int = LOG_BYTES
+    """What the log of a job of this machine grows to; of what is beyond only the end is kept."""
 
     followers_per_user: int = 20
     """Logs that a user follows at a time."""

@@ -126,7 +126,9 @@ def launchers(config: ServiceConfig) -> "dict[str, Launcher]":
         for name, given in options.items()
     }
     if LOCAL in opened:
-        opened[LOCAL] = LocalLauncher(folder, grace_seconds=config.grace_seconds)
+        opened[LOCAL] = LocalLauncher(
+            folder, grace_seconds=config.grace_seconds, log_bytes=config.limits.log_bytes
+        )
     return opened
 
 

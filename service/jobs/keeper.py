@@ -9,7 +9,7 @@ milliseconds.
 FOLDER/job.json      what to run
 FOLDER/started.json  process that keeps it, there from the moment when the job counts as begun
 FOLDER/cancel        there once somebody wants it to end
-FOLDER/log.txt       what the job says
+FOLDER/log.txt       what the job says; of what is too much, the end
 FOLDER/exit.json     how it ended
 """
 
@@ -17,15 +17,16 @@ import ctypes
 import fcntl
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 JOB_FILE: Final = "job.json"
 STARTED_FILE: Final = "started.json"
@@ -40,6 +41,10 @@ REFUSED: Final = (2, 3)
 """Exit codes of input that another start would refuse again."""
 PR_SET_PDEATHSIG: Final = 1
 LOOK_SECONDS: Final = 0.001
+CHUNK_BYTES: Final = 1 << 20
+"""More than a pipe holds: one read takes all that is in it."""
+TAIL_BYTES: Final = 1 << 16
+"""What is kept of the end of a log that is full: why a job failed is said last."""
 
 
 def main(folder: Path) -> int:
@@ -65,6 +70,43 @@ def _keep(folder: Path, writer: int) -> int:
         keeper.claim()
         _dismiss(writer)
         return keeper.run()
+
+
+class Log:
+    """A file that takes what a job says, however much that is, and whether there is room or not.
+
+    Args:
+        path: Of the file, which is gone on with.
+        most: Bytes that it may grow to, but for notes and the end of what is said.
+    """
+
+    def __init__(self, path: Path, most: int) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._room = max(most - self._file.tell(), 0)
+        self._rest = b""
+        self._num_rest = 0
+
+    def write(self, said: bytes) -> None:
+        """Take what was said."""
+        kept, rest = said[: self._room], said[self._room :]
+        self._room -= len(kept)
+        self._put(kept)
+        if rest and not self._num_rest:
+            self._put(b"\n[the log is full: what follows is left out, but for its end]\n")
+        self._rest = (self._rest + rest)[-TAIL_BYTES:]
+        self._num_rest += len(rest)
+
+    def close(self) -> None:
+        """End with what was said last."""
+        if self._num_rest > len(self._rest):
+            self._rest = self._rest.partition(b"\n")[2] or self._rest  # from a line's beginning
+            self._put(b"[%d bytes left out]\n" % (self._num_rest - len(self._rest)))
+        self._put(self._rest)
+        self._file.close()
+
+    def _put(self, text: bytes) -> None:
+        with suppress(OSError):  # a job does not end because the disk is full
+            self._file.write(text)
 
 
 class Keeper:
@@ -101,27 +143,47 @@ class Keeper:
         return 0
 
     def _run_once(self) -> int:
-        parent = os.getpid()
-        with (self._folder / LOG_FILE).open("ab") as log:
+        with closing(Log(self._folder / LOG_FILE, int(self._job["log_bytes"]))) as log:
             try:
-                self._child = subprocess.Popen(
-                    self._job["command"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env={**self._job["environment"], MARK: str(self._folder)},
-                    cwd=self._job["cwd"],
-                    start_new_session=True,
-                    preexec_fn=lambda: _die_with(parent),
-                )
+                said = self._begin()
             except OSError as error:
                 log.write(f"{self._job['command'][0]}: {error.strerror}\n".encode())
                 return 127
+            with said:
+                return self._wait(said.fileno(), log)
+
+    def _begin(self) -> IO[bytes]:
+        parent = os.getpid()
+        self._child = subprocess.Popen(
+            self._job["command"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**self._job["environment"], MARK: str(self._folder)},
+            cwd=self._job["cwd"],
+            start_new_session=True,
+            preexec_fn=lambda: _die_with(parent),
+        )
         if self._is_cancelled():  # asked while it was being started
             self._asked_to_end()
-        os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
-        child, self._child = self._child, None  # its pid may soon be another's
+        said: IO[bytes] = self._child.stdout  # type: ignore[assignment]
+        return said
+
+    def _wait(self, said: int, log: Log) -> int:
+        """Write down what the job says until it ends; what it left behind may say no more."""
+        child: subprocess.Popen[bytes] = self._child  # type: ignore[assignment]
+        ended = os.pidfd_open(child.pid)
+        watched = [ended, said]
+        while ended not in select.select(watched, [], [])[0]:
+            part = os.read(said, CHUNK_BYTES)
+            log.write(part)
+            if not part:  # nobody speaks any more
+                watched.remove(said)
+        os.close(ended)
+        self._child = None  # its pid may soon be another's
         end_processes(self._folder)
+        if select.select([said], [], [], 0)[0]:
+            log.write(os.read(said, CHUNK_BYTES))
         code = child.wait()
         return code if code >= 0 else 128 - code
 

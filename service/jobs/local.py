@@ -24,6 +24,8 @@ from service.jobs.log_file import lines_of
 
 GRACE_SECONDS: Final = 60.0
 """What a cancelled job gets to write its checkpoint."""
+LOG_BYTES: Final = 256 << 20
+"""What a job's log may grow to."""
 KEY: Final = r"[a-z0-9][a-z0-9-]{0,63}"
 NPROC_VERBS: Final = frozenset({"train", "evaluate", "search"})
 """Verbs that start ranks of their own."""
@@ -47,6 +49,7 @@ class LocalLauncher:
         folder: Gets a folder for each job.
         command: What runs a job.
         grace_seconds: Time between SIGTERM and SIGKILL of a cancelled job.
+        log_bytes: What a job's log may grow to; of what is beyond it only the end is kept.
     """
 
     def __init__(
@@ -55,10 +58,12 @@ class LocalLauncher:
         *,
         command: Command = verb_command,
         grace_seconds: float = GRACE_SECONDS,
+        log_bytes: int = LOG_BYTES,
     ) -> None:
         self._folder = folder.resolve()
         self._command = command
         self._grace_seconds = grace_seconds
+        self._log_bytes = log_bytes
 
     def submit(self, key: str, job: Job) -> str:
         """Start a job, once: a second call with the same key finds the first call's job.
@@ -143,6 +148,7 @@ class LocalLauncher:
             "cwd": str(Path.cwd()),
             "max_retries": job.max_retries,
             "grace_seconds": self._grace_seconds,
+            "log_bytes": self._log_bytes,
         }
 
 

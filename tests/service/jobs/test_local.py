@@ -171,6 +171,61 @@ def test_a_log_is_followed_to_its_end_and_taken_up_anywhere(tmp_path: Path) -> N
     assert list(jobs.logs("one", offset=2**62)) == []
 
 
+def test_a_log_that_is_full_keeps_beginning_and_end_and_its_job_goes_on(tmp_path: Path) -> None:
+    script = ["/bin/sh", "-c", "seq 1 200000; echo begun again; exit 1"]
+    jobs = LocalLauncher(tmp_path, command=lambda job: script, log_bytes=5000)
+    jobs.submit("one", Job(verb="train", max_retries=1))
+    assert ended(jobs, "one") is JobState.FAILED
+    assert jobs.status("one").exit_code == 1
+    lines = list(jobs.logs("one"))
+    notes = [line for line in lines if line.startswith("[")]
+    said = sum(len(f"{n}\n") for n in range(1, 200_001)) + len("begun again\n")
+    left_out = [int(note.split()[0][1:]) for note in notes if "left out]" in note]
+    assert lines[:3] == ["1", "2", "3"]
+    assert lines[-3:] == ["199999", "200000", "begun again"]
+    assert len(notes) == 4
+    assert all(
+        0 <= said - 5000 * (start == 0) - cut <= keeper.TAIL_BYTES
+        for start, cut in enumerate(left_out)
+    )
+    assert (tmp_path / "one" / keeper.LOG_FILE).stat().st_size < 5000 + 2 * keeper.TAIL_BYTES + 500
+
+
+def test_a_log_that_is_a_little_too_long_loses_nothing(tmp_path: Path) -> None:
+    script = ["/bin/sh", "-c", "seq 1 1000"]
+    jobs = LocalLauncher(tmp_path, command=lambda job: script, log_bytes=1000)
+    jobs.submit("one", JOB)
+    ended(jobs, "one")
+    note = "\n[the log is full: what follows is left out, but for its end]\n"
+    text = (tmp_path / "one" / keeper.LOG_FILE).read_text()
+    assert text.replace(note, "") == "".join(f"{n}\n" for n in range(1, 1001))
+
+
+def test_a_job_does_not_end_because_its_disk_is_full(tmp_path: Path) -> None:
+    jobs = launcher(tmp_path, f"seq 1 100000 && echo well > {tmp_path}/ended")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / keeper.LOG_FILE).symlink_to("/dev/full")
+    jobs.submit("one", JOB)
+    assert ended(jobs, "one") is JobState.SUCCEEDED
+    assert (tmp_path / "ended").read_text() == "well\n"
+
+
+def test_what_hides_from_its_keeper_and_speaks_on_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    jobs = launcher(tmp_path, f"env -i setsid sh -c 'echo $$ > {tmp_path}/pid; yes' & sleep 0.3")
+    jobs.submit("one", JOB)
+    pid = pid_in(tmp_path / "pid")
+    assert ended(jobs, "one") is JobState.SUCCEEDED
+    wait_for(lambda: not is_alive(pid))  # nobody listens to it
+
+
+def test_a_job_that_closes_its_output_goes_on(tmp_path: Path) -> None:
+    jobs = launcher(tmp_path, f"echo one; exec >&- 2>&-; sleep 0.2; echo two > {tmp_path}/two")
+    jobs.submit("one", JOB)
+    assert ended(jobs, "one") is JobState.SUCCEEDED
+    assert list(jobs.logs("one")) == ["one"]
+    assert (tmp_path / "two").exists()
+
+
 def test_a_job_does_not_see_what_is_the_services_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
