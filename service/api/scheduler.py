@@ -70,12 +70,12 @@ class Scheduler:
         self._stop.set()
         self._wake.set()
         self._thread.join()
-        if self._config.end_jobs:
+        if self._config.end_jobs and LOCAL in self._launchers:
             self._end_local()
 
     def _end_local(self) -> None:
         launcher = self._launchers[LOCAL]
-        here = [job.id for job in self._jobs.unfinished() if job.scheduler == LOCAL]
+        here = [job.key for job in self._jobs.unfinished() if job.scheduler == LOCAL]
         handles = [handle for handle in map(launcher.find, here) if handle]
         for handle in handles:
             launcher.cancel(handle)

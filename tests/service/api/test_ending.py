@@ -11,6 +11,7 @@ from service.api.database import connect, upgrade
 from service.api.jobs import Jobs
 from service.api.records import NewJob
 from service.api.scheduler import Scheduler
+from service.api.states import Event
 from service.jobs.launcher import JobState
 from service.jobs.local import LocalLauncher
 from service.metrics import ServiceMetrics
@@ -22,10 +23,11 @@ NEW = NewJob(
 
 
 @pytest.mark.parametrize(
-    ("end_jobs", "state"), [(True, JobState.CANCELLED), (False, JobState.RUNNING)]
+    ("end_jobs", "tries", "state"),
+    [(True, 1, JobState.CANCELLED), (True, 2, JobState.CANCELLED), (False, 1, JobState.RUNNING)],
 )
 def test_jobs_of_this_machine_end_with_the_service_where_they_are_to(
-    end_jobs: bool, state: JobState, tmp_path: Path
+    end_jobs: bool, tries: int, state: JobState, tmp_path: Path
 ) -> None:
     script = f"trap 'echo saved > {tmp_path}/checkpoint; exit 143' TERM; echo > {tmp_path}/on;"
     command = ["/bin/sh", "-c", f"{script} sleep 60 & wait"]
@@ -35,14 +37,16 @@ def test_jobs_of_this_machine_end_with_the_service_where_they_are_to(
     jobs = Jobs(engine, waiting_per_user=100)
     config = ServiceConfig(poll_seconds=0.05, end_jobs=end_jobs)
     scheduler = Scheduler(jobs, {"local": launcher}, config, ServiceMetrics(CollectorRegistry()))
-    job = jobs.create(NEW)[0].id
+    job = jobs.create(NEW)[0]
+    for event in (Event.START, Event.FAIL, Event.RETRY) * (tries - 1):
+        job = jobs.move(job.id, event)
     scheduler.start()
     deadline = time.monotonic() + 30
     while not (tmp_path / "on").exists():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.01)
     scheduler.stop()
-    assert launcher.status(job).state is state
+    assert launcher.status(job.key).state is state
     assert (tmp_path / "checkpoint").exists() is end_jobs
-    launcher.cancel(job)
+    launcher.cancel(job.key)
     engine.dispose()
