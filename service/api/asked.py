@@ -1,10 +1,12 @@
 """What a request asks for: a verb, the things it reads and writes by name, machines, options."""
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic_core import to_json
 
 from service.api.home import Name, Upload
 from service.api.options import Flag, Text, Value
@@ -12,6 +14,17 @@ from service.api.options import Flag, Text, Value
 Verb = Literal["prepare", "size", "search", "train", "evaluate", "export", "compare"]
 Label = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Word = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.:/-]{0,127}$")]
+
+
+def _writable(value: dict[str, Any]) -> dict[str, Any]:
+    """What can be written as JSON again, by every library and database: not all that is read."""
+    to_json(value)  # refuses halves of characters, and what is nested too deeply
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+Content = Annotated[dict[str, Any], AfterValidator(_writable)]
+"""An object of any form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +64,7 @@ class JobRequest:
     budget: Annotated[Text, Field(max_length=32)] | None = None
     """Of `size` and `search`: 512MiB, or 4x smaller than uniform."""
 
-    spec: dict[str, Any] | None = None
+    spec: Content | None = None
     """Of `compare`: recipes, sizings, budgets and seeds, as docs/compare.md describes them."""
 
     options: Annotated[dict[Flag, Value], Field(max_length=64)] = field(default_factory=dict)

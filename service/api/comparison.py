@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ def keep(spec: Mapping[str, Any], home: Home) -> Path:
     folder = home.jobs / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
-    draft = path.with_suffix(".draft.json")
+    draft = path.with_suffix(f".{secrets.token_hex(8)}.json")  # others may send the same now
     draft.write_text(text)
     try:
         read_spec(draft)

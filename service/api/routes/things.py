@@ -1,14 +1,17 @@
 """What jobs read and make: presets, datasets, sizings, runs, frontiers."""
 
-import hashlib
+import errno
+import json
 from collections.abc import Sequence
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 from service.api import runs
-from service.api.asked import Verb
+from service.api.asked import Content, Verb
 from service.api.errors import ApiError
 from service.api.forms import JobForm, describe
 from service.api.frontiers import FrontierPoint, points_of_comparison, points_of_runs
@@ -38,7 +41,7 @@ class SizingUpload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Name
-    sizing: dict[str, Any]
+    sizing: Content
 
 
 @router.get("/presets")
@@ -102,21 +105,20 @@ def sizings(service: Served, _account: Viewer, wanted: Listed) -> Page:
 def upload_sizing(service: Served, account: Submitter, upload: SizingUpload) -> dict[str, Any]:
     """Keep a sizing plan that was made elsewhere or by hand."""
     folder = service.home.place("sizings", upload.name)
-    text = TypeAdapter(dict[str, Any]).dump_json(upload.sizing)
-    folder.mkdir(exist_ok=True)
-    draft = folder / f".{hashlib.sha256(text).hexdigest()[:16]}.draft"
-    draft.write_bytes(text)
-    try:
-        read_sizing(draft)
-        if (folder / SIZING_FILE).exists():
-            raise ApiError(409, f"{upload.name!r} is among the sizings already")
-        draft.rename(folder / SIZING_FILE)
-    except ValueError as error:
-        raise ApiError(422, str(error).replace(str(draft), "sizing")) from error
-    finally:
-        draft.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    with TemporaryDirectory(dir=folder.parent, prefix=".") as drafts:
+        draft = FilePath(drafts, upload.name)
+        draft.mkdir()
+        (draft / SIZING_FILE).write_text(json.dumps(upload.sizing))
+        try:
+            read_sizing(draft / SIZING_FILE)
+            draft.rename(folder)
+        except ValueError as error:
+            said = str(error).replace(str(draft / SIZING_FILE), "sizing")
+            raise ApiError(422, said) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise ApiError(409, f"{upload.name!r} is among the sizings already") from error
     service.audit.note(account, "sizings.upload", upload.name)
     return runs.describe_sizing(upload.name, folder / SIZING_FILE)
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,30 @@ def test_a_sizing_is_kept_only_if_it_is_one(client: Client) -> None:
     assert again.status_code == 409
     assert [item["name"] for item in client.get("/sizings")["items"]] == ["good"]
     assert client.get("/sizings/good")["fields"][0]["used"] == 4
+
+
+@pytest.mark.parametrize("inner", ["[" * 300 + "]" * 300, r'"\ud800"', r'{"\ud800": 1}', "NaN"])
+def test_what_cannot_be_written_down_is_refused(inner: str, client: Client) -> None:
+    for path, body in (
+        ("sizings", f'{{"name": "a", "sizing": {{"a": {inner}}}}}'),
+        ("jobs", f'{{"verb": "compare", "data": "d", "spec": {{"a": {inner}}}}}'),
+    ):
+        headers = {"Content-Type": "application/json"}
+        answer = client.call("POST", f"/api/v1/{path}", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid")
+
+
+def test_one_of_many_who_send_a_sizing_at_once_keeps_it(client: Client) -> None:
+    block = {"num_embeddings": 10, "embedding_dim": 4, "asked_dim": 4.0}
+    sizing = {"format_version": 1, "fields": {"user": [block]}, "out_dim": 4}
+    body = {"name": "many", "sizing": sizing}
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: client.call("POST", "/api/v1/sizings", json=body), range(16))
+        assert sorted(answer.status_code for answer in answers) == [201, *[409] * 15]
+    assert [p.name for p in (client.service.home.path / "sizings" / "many").iterdir()] == [
+        "sizing.json"
+    ]
+    assert not [*(client.service.home.path / "sizings").glob(".*")]
 
 
 def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
