@@ -223,10 +223,16 @@ def start_time(pid: int) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a file in one move."""
+    """Write a file in one move, to be there after a power cut as well."""
     draft = path.with_name(f".{path.name}.{threading.get_native_id()}")
-    draft.write_text(json.dumps(content) + "\n")
+    with draft.open("w") as file:
+        file.write(json.dumps(content) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
 
 
 def _is_locked(lock: int) -> bool:

@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -107,7 +107,7 @@ class LocalLauncher:
             return JobStatus(JobState.CANCELLED if is_cancelled else JobState.PENDING)
         is_kept = _is_kept(folder)  # before the look at how it ended
         if (folder / keeper.EXIT_FILE).exists():
-            return _ended(json.loads((folder / keeper.EXIT_FILE).read_text()))
+            return _ended(folder / keeper.EXIT_FILE)
         if is_kept:
             return JobStatus(JobState.RUNNING, hosts=("127.0.0.1",))
         keeper.end_processes(folder)
@@ -152,7 +152,11 @@ class LocalLauncher:
         }
 
 
-def _ended(record: Mapping[str, Any]) -> JobStatus:
+def _ended(path: Path) -> JobStatus:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError:  # a file system that does not keep its promises
+        return JobStatus(JobState.FAILED, message=f"lost: {path} cannot be read")
     exit_code = record["exit_code"]
     if record["cancelled"]:
         return JobStatus(JobState.CANCELLED, exit_code=exit_code)

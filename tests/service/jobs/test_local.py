@@ -143,6 +143,16 @@ def test_a_killed_keeper_takes_its_job_along(tmp_path: Path) -> None:
     wait_for(lambda: not is_alive(pid))
 
 
+@pytest.mark.parametrize("left", ["", '{"exit_co'])
+def test_an_end_that_cannot_be_read_is_a_lost_job(left: str, tmp_path: Path) -> None:
+    jobs = launcher(tmp_path, "true")
+    jobs.submit("a", JOB)
+    ended(jobs, "a")
+    (tmp_path / "a" / keeper.EXIT_FILE).write_text(left)
+    assert jobs.status("a").state is JobState.FAILED
+    assert "exit.json cannot be read" in jobs.status("a").message
+
+
 def test_another_process_with_the_keepers_pid_is_left_alone(tmp_path: Path) -> None:
     jobs = launcher(tmp_path, "true")
     jobs.submit("one", JOB)
