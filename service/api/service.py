@@ -1,8 +1,10 @@
 """The parts of a running service, and who may ask it for what."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
+from weakref import WeakSet
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -34,6 +36,10 @@ class Service:
     launchers: Mapping[str, Launcher]
     scheduler: Scheduler
     metrics: ServiceMetrics
+    streams: dict[str, "WeakSet[AsyncIterator[bytes]]"] = field(
+        default_factory=lambda: defaultdict(WeakSet)
+    )
+    """Logs that each user follows; those that have ended, begun or not, leave by themselves."""
 
 
 async def _service(request: Request) -> Service:

@@ -142,8 +142,13 @@ def read_logs(
         lines = logs.lines_from(service, found, offset, None)
         text = b"".join(line.encode(errors="surrogateescape") + b"\n" for line in lines)
         return Response(text, media_type="text/plain")
+    streams = service.streams[account.name]
+    if len(streams) >= service.config.limits.followers_per_user:
+        message = f"{account.name} follows {len(streams)} logs, expected at most that many"
+        raise ApiError(429, message, "close one, or read without follow", {"Retry-After": "1"})
     still = service.accounts.is_good
     stream = logs.follow(service, found, offset, lambda: still(account.token))
+    streams.add(stream)
     return StreamingResponse(stream, media_type="text/event-stream")
 
 

@@ -1,7 +1,9 @@
 """Jobs over HTTP: submitted once, followed, ended, tried again; their owner's and no other's."""
 
+import contextlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from service.jobs import keeper
-from tests.service.api.served import Client, serving, wait_for
+from tests.service.api.served import MANY, Client, serving, wait_for
 
 
 def events_of(answer: httpx.Response) -> list[dict[str, str]]:
@@ -124,6 +126,32 @@ def test_a_log_is_read_whole_from_an_offset_and_as_it_grows(tmp_path: Path) -> N
         for line in lines:
             rest = client.call("GET", f"{path}?offset={line['id']}").content
             assert rest == text[int(line["id"]) :]
+
+
+def test_a_user_follows_so_many_logs_at_a_time_and_another_when_one_is_closed(
+    tmp_path: Path,
+) -> None:
+    limits = replace(MANY, followers_per_user=2)
+    with serving(tmp_path / "home", "sleep 100", limits=limits) as client:
+        job = client.submit(output="x").json()["id"]
+        path = f"/api/v1/jobs/{job}/logs?follow=true"
+
+        def follow(role: str) -> contextlib.AbstractContextManager[httpx.Response]:
+            headers = {"Authorization": f"Bearer {client.secrets[role]}"}
+            return client.http.stream("GET", path, headers=headers)
+
+        with follow("viewer") as first, follow("viewer") as second:
+            assert (first.status_code, second.status_code) == (200, 200)
+            refused = client.call("GET", path, "viewer")
+            assert refused.status_code == 429
+            assert "follows 2 logs" in refused.json()["error"]["message"]
+            with follow("submitter") as others:
+                assert others.status_code == 200
+            second.close()
+            wait_for(lambda: len(client.service.streams["viewer"]) == 1)
+            with follow("viewer") as another:
+                assert another.status_code == 200
+        client.call("POST", f"/api/v1/jobs/{job}/cancel")
 
 
 def test_a_job_that_failed_says_why(tmp_path: Path) -> None:
