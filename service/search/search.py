@@ -169,6 +169,13 @@ class Search:
             for stats in self.fields
         }
 
+    def num_examples(self, epochs: int) -> int:
+        """Examples that a training of so many epochs sees: fewer, if its steps are limited."""
+        train = self.config.train
+        of_epochs = epochs * self.info.splits["train"].num_rows
+        limit = train.max_steps * train.batch_size * train.nproc
+        return min(of_epochs, limit) if limit else of_epochs
+
     def rng(self, purpose: str) -> np.random.Generator:
         """Chance of the search's seed, another for every purpose."""
         return np.random.default_rng([self.config.train.seed, crc32(purpose.encode())])

@@ -134,7 +134,7 @@ class AutoDimOptions:
     def _choice(self, search: "Search") -> AutoDimChoice:
         config = search.config
         widths = {width for width in self.candidates if width <= config.dim} | {config.dim}
-        num_examples = self._num_examples(search)
+        num_examples = search.num_examples(self._epochs(search))
         pretrained = round(self.pretrain * num_examples)
         weight_steps, lr = search.measure("pace", lambda: (self._pace(search), 0))
         return AutoDimChoice(
@@ -155,22 +155,14 @@ class AutoDimOptions:
     def _epochs(self, search: "Search") -> int:
         return self.epochs or 2 * search.config.train.epochs
 
-    def _num_examples(self, search: "Search") -> int:
-        """Examples of the super-net."""
-        train = search.config.train
-        of_epochs = self._epochs(search) * search.info.splits["train"].num_rows
-        limit = train.max_steps * train.batch_size * train.nproc
-        return min(of_epochs, limit) if limit else of_epochs
-
     def _pace(self, search: "Search") -> tuple[int, float]:
         """Steps of the weights between two of the choice, and its rate.
 
         They go by the number of steps; whoever goes on with a search on other ranks keeps them.
         """
         train = search.config.train
-        num_steps = round(
-            (1 - self.pretrain) * self._num_examples(search) / (train.batch_size * train.nproc)
-        )
+        num_examples = (1 - self.pretrain) * search.num_examples(self._epochs(search))
+        num_steps = round(num_examples / (train.batch_size * train.nproc))
         weight_steps = self.weight_steps_between(num_steps)
         of_choice = max(1, num_steps // weight_steps)
         return weight_steps, self.lr or min(max(PUBLISHED_LR, JOURNEY / of_choice), LARGEST_LR)

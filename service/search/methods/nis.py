@@ -110,7 +110,6 @@ class NIS:
         return Found(sizing=sizing, notes=notes)
 
     def _choice(self, search: "Search", epochs: int) -> NISChoice:
-        num_examples = epochs * search.info.splits["train"].num_rows
         optimizer = search.config.train.optimizer.sparse
         share = 1.0
         if search.budget_bytes is not None:
@@ -124,7 +123,7 @@ class NIS:
             alternation=Alternation(
                 weight_steps=self.weight_steps,
                 lr=self.lr,
-                pretrain_examples=round(self.warm_up * num_examples),
+                pretrain_examples=round(self.warm_up * search.num_examples(epochs)),
             ),
         )
 

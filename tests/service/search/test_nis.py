@@ -91,6 +91,13 @@ def test_the_likeliest_choice_is_trained_where_there_is_no_budget(sizes, folder,
         assert found == expected, name
 
 
+def test_the_controller_learns_where_steps_are_limited(folder, tmp_path):
+    config = make_search(folder, "nis", {"row_shares": (0.5, 1.0), "column_blocks": 2})
+    config = within(config, output=tmp_path / "found", epochs=40, max_steps=6)
+    theta = run(replace(config, retrain=False)).notes["theta"]
+    assert all(np.any(logits) for logits in theta.values())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
