@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from service.job import JobError
 from service.jobs.launcher import JobStatus
 
 LAST_LINES: Final = 200
@@ -31,7 +30,7 @@ def explained(
         hidden: Folder that readers need not know; what lies in it is named from there on.
     """
     last: deque[str] = deque(maxlen=LAST_LINES)
-    with suppress(JobError, OSError, RuntimeError):
+    with suppress(Exception):  # libraries of schedulers raise what they like
         last.extend(read_log())
     lines = [legible(line, hidden) for line in last]
     errors = [found[0] for line in lines if (found := _ERROR.search(line))]

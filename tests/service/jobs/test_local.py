@@ -221,7 +221,8 @@ def test_a_job_does_not_end_because_its_disk_is_full(tmp_path: Path) -> None:
 
 
 def test_what_hides_from_its_keeper_and_speaks_on_does_not_hold_the_end_up(tmp_path: Path) -> None:
-    jobs = launcher(tmp_path, f"env -i setsid sh -c 'echo $$ > {tmp_path}/pid; yes' & sleep 0.3")
+    hidden = f"env -i setsid sh -c 'echo $$ > {tmp_path}/pid; yes'"
+    jobs = launcher(tmp_path, f"{hidden} & until [ -s {tmp_path}/pid ]; do sleep 0.02; done")
     jobs.submit("one", JOB)
     pid = pid_in(tmp_path / "pid")
     assert ended(jobs, "one") is JobState.SUCCEEDED

@@ -57,7 +57,7 @@ def test_the_reason_is_short_however_long_the_line() -> None:
     assert said.startswith(f"exit code 2: {ERROR} xxx")
 
 
-@pytest.mark.parametrize("error", [JobError, FileNotFoundError, RuntimeError])
+@pytest.mark.parametrize("error", [JobError, FileNotFoundError, KeyError])
 def test_a_log_that_cannot_be_read_explains_nothing(error: type[Exception]) -> None:
     def log() -> Iterator[str]:
         yield "first"
