@@ -76,8 +76,9 @@ screenshots: setup-dev ## Pictures of the status page for the docs, of made-up j
 	$(CHROMIUM)
 	$(BIN)/python -m tests.service.api.page.screenshots
 
-dashboards: setup-dev ## Write the JSON files of Grafana's dashboards from deploy/grafana/*.py
+dashboards: setup-dev ## Write Grafana's dashboards from deploy/grafana/*.py, and the runbook's page
 	$(BIN)/python -m deploy.grafana
+	$(BIN)/python -m deploy.runbook
 
 lint: setup-dev ## Style of the code (ruff)
 	$(BIN)/ruff check .

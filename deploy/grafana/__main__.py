@@ -8,7 +8,7 @@ from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from deploy.grafana import embeddings, jobs, sharding, training
+from deploy.grafana import embeddings, jobs, serving, sharding, training
 from deploy.grafana.panels import Board, dashboard
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
@@ -19,6 +19,7 @@ BOARDS: Final[Mapping[str, Board]] = MappingProxyType(
         "embeddings": embeddings.BOARD,
         "sharding": sharding.BOARD,
         "jobs": jobs.BOARD,
+        "serving": serving.BOARD,
     }
 )
 """Dashboards by the name of their file."""

@@ -1,7 +1,7 @@
 """What a dashboard is made of, and how it becomes Grafana's JSON.
 
-Queries name what a reader has chosen at the top of the dashboard by ``@runs`` and ``@ranks``:
-``mixdim_train_loss{@ranks}``. `dashboard` puts the variables there.
+Queries name what a reader has chosen at the top of the dashboard by ``@runs``, ``@ranks`` and
+``@models``: ``mixdim_train_loss{@ranks}``. `dashboard` puts the variables there.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,17 @@ from grafana_foundation_sdk.models import dashboard as models
 
 SOURCE: Final = models.DataSourceRef(type_val="prometheus", uid="mixdim-prometheus")
 RUNS: Final = 'job=~"$job", run=~"$run"'
-CHOSEN: Final = {"@runs": RUNS, "@ranks": RUNS + ', rank=~"$rank"'}
+CHOSEN: Final = {
+    "@runs": RUNS,
+    "@ranks": RUNS + ', rank=~"$rank"',
+    "@models": 'instance=~"$instance"',
+}
 """What placeholders of queries stand for."""
 VARIABLES: Final = {
     "job": 'label_values(up{run!=""}, job)',
     "run": 'label_values(up{job=~"$job", run!=""}, run)',
     "rank": 'label_values(up{job=~"$job", run=~"$run", run!=""}, rank)',
+    "instance": "label_values(mixdim_serving_model_info, instance)",
 }
 """What can be chosen, and where Grafana finds the values."""
 

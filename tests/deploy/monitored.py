@@ -8,6 +8,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from service.metrics import EmbeddingMetrics, JobCounts, ServiceMetrics, TrainMetrics
+from service.metrics.serving import ServingMetrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -33,6 +34,9 @@ def declared_names() -> set[str]:
     service.requests.labels("GET", "/", "200")
     service.request_seconds.labels("/")
     registry.register(JobCounts(lambda: {"queued": 0}))
+    serving = ServingMetrics(registry, ("C1",))
+    serving.request_seconds.labels("200")
+    serving.show_model(name="a", version="1", dtype="fp32", at=0)
     names = {sample.name for family in registry.collect() for sample in family.samples}
     return names | {rule["record"] for rule in rules() if "record" in rule}
 

@@ -108,7 +108,8 @@ def prometheus(folder: Path, served: Served) -> Iterator[Prometheus]:
     port = free_ports()
     (folder / "token").write_text(served.token)
     text = (PROMETHEUS / "prometheus.yml").read_text()
-    text = text.replace("service:8080", f"127.0.0.1:{served.port}")
+    for address in ("service:8080", "127.0.0.1:8080"):
+        text = text.replace(address, f"127.0.0.1:{served.port}")
     config = yaml.safe_load(text.replace("/etc/prometheus/secrets/token", str(folder / "token")))
     config["global"] = {
         "scrape_interval": "1s",

@@ -17,9 +17,13 @@ ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
 BIN = Path(sys.executable).parent
 COMPOSE = sorted(DOCKER.glob("compose*.yaml"))
-FILES = [[path.name] for path in COMPOSE if ".gpu" not in path.name]
-FILES += [["compose.yaml", "compose.gpu.yaml"]]
-GIVEN = {"MIXDIM_DATA": "/data", "MIXDIM_SIZING": "/sizing.json", "PATH": "/usr/bin:/bin"}
+LAID_OVER = ["compose.gpu.yaml", "compose.model.yaml"]
+FILES = [[path.name] for path in COMPOSE if path.name not in LAID_OVER]
+FILES += [["compose.yaml", name] for name in LAID_OVER]
+GIVEN = {
+    **{"MIXDIM_DATA": "/data", "MIXDIM_SIZING": "/sizing.json", "MIXDIM_ARTIFACT": "clicks"},
+    "PATH": "/usr/bin:/bin",
+}
 
 
 def services(name: str) -> dict[str, Any]:
@@ -90,9 +94,10 @@ def test_ports_are_open_on_this_machine_only_and_mounted_files_exist(path: Path)
         assert all((DOCKER / mount).exists() for mount in mounts if mount.startswith("."))
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.training.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.training.yaml", "compose.model.yaml"])
 def test_nothing_of_ours_may_write_its_root_or_gain_rights(name: str) -> None:
-    ours = [one for one in services(name).values() if one["image"].startswith("mixdim")]
+    every = services(name).values()
+    ours = [one for one in every if one.get("image", "").startswith("mixdim")]
     assert ours
     for service in ours:
         assert service["read_only"] is True
@@ -106,6 +111,23 @@ def test_a_container_that_is_stopped_has_time_for_the_checkpoints_of_its_jobs() 
     assert given.keys() >= {"end-jobs"}
     assert ServiceConfig(grace_seconds=float(given["grace-seconds"])).grace_seconds == 120
     assert service["stop_grace_period"] == "3m"
+
+
+def test_prometheus_is_told_of_the_model_server_where_it_looks_for_them() -> None:
+    found = services("compose.model.yaml")
+    (mount,) = found["prometheus"]["volumes"]
+    source, target, _ = mount.split(":")
+    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    looked_for = [
+        pattern
+        for job in config["scrape_configs"]
+        for files in job.get("file_sd_configs", [])
+        for pattern in files["files"]
+    ]
+    assert [Path(target).match(f"/etc/prometheus/{pattern}") for pattern in looked_for] == [True]
+    ((address,),) = (group["targets"] for group in yaml.safe_load((DOCKER / source).read_text()))
+    host, _, port = address.partition(":")
+    assert options(found[host]["command"])["port"] == port
 
 
 def test_everybody_who_keeps_records_keeps_them_in_the_same_place() -> None:

@@ -91,11 +91,11 @@ def test_queries_leave_no_placeholder(dashboard: Any) -> None:
     assert not [query for query in queries(dashboard) if "@" in query]
 
 
-def test_readers_choose_job_run_and_rank(name: str, dashboard: Any) -> None:
+def test_readers_choose_what_they_see(name: str, dashboard: Any) -> None:
     board: Board = BOARDS[name]
     shown = [variable["name"] for variable in dashboard.get("templating", {}).get("list", [])]
     assert shown == list(board.variables)
-    assert shown == ([] if name == "jobs" else ["job", "run", "rank"])
+    assert shown == {"jobs": [], "serving": ["instance"]}.get(name, ["job", "run", "rank"])
 
 
 def test_they_find_their_data_source(dashboard: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploy.runbook import PAGE, as_html
 from tests.deploy.monitored import METRIC, PROMETHEUS, ROOT, declared_names, rules
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -37,7 +38,8 @@ def test_rules_ask_only_for_declared_metrics(declared: set[str]) -> None:
 def test_every_alert_says_what_to_do_and_where_to_read_on() -> None:
     for name, rule in alerts().items():
         assert {"summary", "action"} <= rule["annotations"].keys()
-        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        page = "{{ $externalLabels.mixdim_url }}/page/runbook.html"
+        assert rule["annotations"]["runbook_url"] == f"{page}#{name.lower()}"
         assert rule["labels"]["severity"] in ("critical", "warning")
 
 
@@ -46,6 +48,13 @@ def test_the_runbook_has_one_section_an_alert() -> None:
     parts = ("**Means**", "**First look**", "**Commands**", "**Ends**")
     for name, text in sections().items():
         assert [text.count(f"- {part} ") for part in parts] == [1, 1, 1, 1], name
+
+
+def test_the_page_that_alerts_link_to_is_the_runbook() -> None:
+    page = PAGE.read_text()
+    assert page == as_html(RUNBOOK.read_text()), "run: make dashboards"
+    headings = set(re.findall(r'<h2 id="(\w+)">', page))
+    assert headings == {name.lower() for name in alerts()}
 
 
 def test_the_runbook_points_only_to_its_own_sections() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import urllib.request
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,15 @@ import pytest
 
 from deploy.grafana.__main__ import FOLDER
 from service.data.dataset import read_dataset_info
+from service.distributed import launch
+from service.export.config import ExportConfig, Tolerances
+from service.export.export import export
 from service.sizing import read_sizing, write_sizing
 from tests.datasets import rewrite, write_dataset
 from tests.deploy.monitored import rules
+from tests.deploy.real_model import model_server
 from tests.deploy.real_prometheus import WINDOW, prometheus, service, stopped, wait_for
+from tests.service.serving.served_runs import make_run as make_raw_run
 from tests.service.train.runs import make_run
 
 pytestmark = [
@@ -30,6 +36,8 @@ ENDLESS = {
     "log-every": 5,
     "checkpoint-every": 20,
 }
+WIDE = Tolerances(auc=0.2, log_loss=0.2)
+"""The served run is too short for its scores to mean anything."""
 GRAFANA = {"$__rate_interval": WINDOW, "$__range": "5m"}
 """What Grafana would put there."""
 SELECTOR = re.compile(r"\b(?:mixdim[\w:]+|up)(?:\{[^}]*\})?")
@@ -70,14 +78,26 @@ def served(home):
 
 
 @pytest.fixture(scope="module")
-def watching(served, tmp_path_factory):
-    """Prometheus beside a run of clicks on two ranks, and one of ratings."""
+def model(tmp_path_factory):
+    """A server of a model that is asked all the time, in the folder of Prometheus."""
+    folder = tmp_path_factory.mktemp("model")
+    run = make_raw_run(folder)
+    artifact = folder / "artifact"
+    config = ExportConfig(run=run.config.output, output=artifact, tolerance=WIDE)
+    launch(export, config, nproc=1, name="export")
+    with model_server(tmp_path_factory.mktemp("prometheus"), artifact, run.json_rows) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def watching(served, model):
+    """Prometheus beside a run of clicks on two ranks, one of ratings, and a model server."""
     train = {"verb": "train", "options": ENDLESS}
     clicks = {"preset": "dlrm", "data": "clicks", "sizing": "all", "ranks_per_node": 2}
     served.ask("jobs", {**train, **clicks, "output": "clicks"})
     ratings = {"preset": "mf", "data": "ratings", "sizing": "pair", "output": "ratings"}
     served.ask("jobs", {**train, **ratings})
-    with prometheus(tmp_path_factory.mktemp("prometheus"), served) as running:
+    with prometheus(model.path.parent, served) as running:
         wait_for(lambda: running.query('count(up{run=~"clicks|ratings"} == 1) == 3'), 300)
         yield running
 
@@ -136,6 +156,42 @@ def test_every_rule_is_evaluated_over_data(watching):
         pytest.fail("\n".join(missing))
 
 
+def test_prometheus_finds_the_model_server_in_a_file(model, watching):
+    (found,) = watching.query('up{job="mixdim-models"}')
+    assert found["metric"]["instance"] == f"127.0.0.1:{model.port}"
+    assert {200, 422, 503} <= model.statuses
+
+
+def test_too_many_rows_and_bad_ones_fire_their_alerts(watching):
+    wait_for(lambda: watching.firing("MixdimServingErrors"), 90)
+    wait_for(lambda: watching.firing("MixdimServingBadRows"), 90)
+    assert not watching.firing("MixdimServingReloadFailed")
+
+
+def test_an_alert_links_to_its_section_of_a_page_that_everybody_may_read(watching):
+    wait_for(lambda: watching.firing("MixdimServingErrors"), 90)
+    firing = {found["labels"]["alertname"]: found for found in watching.ask("alerts")["alerts"]}
+    link = firing["MixdimServingErrors"]["annotations"]["runbook_url"]
+    with urllib.request.urlopen(link, timeout=30) as answer:
+        page = answer.read().decode()
+    assert f'<h2 id="{link.partition("#")[2]}">MixdimServingErrors</h2>' in page
+
+
+def test_a_damaged_version_fires_its_alert_and_the_old_one_answers(model, watching, tmp_path):
+    good = model.path.resolve()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(good, damaged)
+    with max(damaged.rglob("*"), key=lambda path: path.stat().st_size).open("r+b") as file:
+        file.truncate(100)
+    model.serve(damaged)
+    wait_for(lambda: watching.firing("MixdimServingReloadFailed"), 90)
+    assert watching.query("mixdim_serving_model_info")
+    model.statuses.clear()
+    wait_for(lambda: 200 in model.statuses, 30)
+    model.serve(good)
+    wait_for(lambda: watching.query('mixdim_serving_reloads_total{outcome="taken"} == 1'), 90)
+
+
 def test_a_stall_fires_its_alerts_and_ends_them(watching):
     (series,) = watching.query('up{run="clicks", rank="1"}')
     port = int(series["metric"]["instance"].rpartition(":")[2])
@@ -156,3 +212,9 @@ def test_a_loss_that_is_not_a_number_fires_its_alert(served, watching):
     # After three of them the run gives up, and that is an alert too.
     wait_for(lambda: served.ask(f"jobs/{made['id']}")["state"] == "failed", 400)
     wait_for(lambda: watching.firing("MixdimJobsFail"), 60)
+
+
+def test_a_model_server_that_is_gone_fires_its_alert(model, watching):
+    assert not watching.firing("MixdimServingDown")
+    model.process.terminate()
+    wait_for(lambda: watching.firing("MixdimServingDown"), 90)

@@ -19,6 +19,7 @@ from service.metrics import (
     peak_memory_bytes,
     start_exporter,
 )
+from service.metrics.serving import ServingMetrics
 from tests.free_ports import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,7 @@ def everything(registry: CollectorRegistry) -> CollectorRegistry:
     TrainMetrics(registry)
     EmbeddingMetrics(registry)
     ServiceMetrics(registry)
+    ServingMetrics(registry, ("C1",))
     registry.register(JobCounts(lambda: {"queued": 3}, lambda: 60.0))
     return registry
 
