@@ -125,14 +125,15 @@ class Jobs:
             if event is Event.RETRY:
                 _check_folder(connection, before.folder)
             now = time.time()
-            attempt = before.attempt + (event is Event.RETRY)
+            attempt = before.attempt + (state is State.QUEUED)
             values: dict[str, Any] = {"state": state, "message": message, "attempt": attempt}
             if state is State.STARTING:
                 values["started_at"] = now
             if state in FINAL:
                 values |= {"ended_at": now, "metrics_port": None, "hosts": []}
-            if event is Event.RETRY:
+            if state is State.QUEUED:
                 values |= dict.fromkeys(("handle", "started_at", "ended_at", "exit_code"))
+                values |= {"hosts": []}
             connection.execute(update(jobs).where(jobs.c.id == job).values(**values | facts))
             _note(connection, job, event, state, attempt, message)
             return _get(connection, job)

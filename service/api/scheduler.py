@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,13 +27,15 @@ from service.api.records import Record
 from service.api.states import Event, IllegalMove, State
 from service.jobs.launcher import AwayError, Job, JobState, JobStatus, Launcher
 from service.jobs.reason import explained, legible, shortened
-from service.metrics import ServiceMetrics
+from service.metrics import PORT_TAKEN, ServiceMetrics
 
 logger = logging.getLogger(__name__)
 
 WORKERS: Final = 8
 """Jobs that are looked at at a time: schedulers of clusters take their time to answer."""
 LOCAL: Final = "local"
+PORT_ATTEMPTS: Final = 5
+"""Attempts after which a job whose ports are taken has failed."""
 RESUMABLE: Final = frozenset({"train", "search"})
 
 
@@ -186,6 +189,9 @@ class Scheduler:
         elif event is Event.FAIL:
             log = partial(self._launchers[job.scheduler].logs, handle)
             message = explained(status, log, hidden=self._home)
+        if job.state is State.RUNNING and _has_lost_its_ports(job, message):
+            self._jobs.move(job.id, Event.AGAIN, message)
+            return
         self._jobs.move(job.id, event, message, exit_code=status.exit_code)
         self._metrics.ended.labels(event=event.value).inc()
 
@@ -223,9 +229,16 @@ class _Load:
         return self._gpus[job.owner] + job.num_gpus <= limits.gpus_per_user
 
     def port_for(self, job: Record) -> int | None:
-        """First of as many ports as the job needs, free on this machine where it runs there."""
+        """First of as many ports as the job needs, free on this machine where it runs there.
+
+        A job that found its ports taken gets others: what is free on a cluster only it can tell.
+        """
+        if not job.num_ports:
+            return None
         first, last = self._config.metrics_ports
-        for port in range(first, last + 2 - job.num_ports) if job.num_ports else ():
+        begin = job.metrics_port + job.num_ports if job.metrics_port else first
+        end = last + 2 - job.num_ports
+        for port in chain(range(begin, end), range(first, min(begin, end))):
             wanted = range(port, port + job.num_ports)
             is_ours = job.scheduler == LOCAL
             if self._ports.isdisjoint(wanted) and (not is_ours or all(map(_is_free, wanted))):
@@ -255,6 +268,12 @@ def as_job(record: Record, config: ServiceConfig) -> Job:
         mounts=config.mounts,
         max_retries=request["max_retries"],
     )
+
+
+def _has_lost_its_ports(job: Record, message: str) -> bool:
+    """Whether somebody took the ports of a job between the look at them and its start."""
+    has_ports = job.metrics_port is not None and job.attempt < PORT_ATTEMPTS
+    return has_ports and PORT_TAKEN.search(message) is not None
 
 
 def _is_free(port: int) -> bool:

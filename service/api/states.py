@@ -37,6 +37,9 @@ class Event(StrEnum):
     END = "end"
     """It has ended because somebody wanted it to."""
     RETRY = "retry"
+    """Somebody wants a job again that has ended."""
+    AGAIN = "again"
+    """It could not begin for a reason that another start will not meet."""
 
 
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
@@ -50,6 +53,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
         (State.RUNNING, Event.SUCCEED): State.SUCCEEDED,
         (State.RUNNING, Event.FAIL): State.FAILED,
         (State.RUNNING, Event.END): State.CANCELLED,
+        (State.RUNNING, Event.AGAIN): State.QUEUED,
         (State.CANCELLING, Event.SUCCEED): State.SUCCEEDED,  # it was faster
         (State.CANCELLING, Event.FAIL): State.FAILED,
         (State.CANCELLING, Event.END): State.CANCELLED,

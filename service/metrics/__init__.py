@@ -7,11 +7,12 @@ docs/monitoring.md says what to look at; nothing here needs torch.
 """
 
 from service.metrics.embeddings import EmbeddingMetrics
-from service.metrics.exporter import Exporter, start_exporter
+from service.metrics.exporter import PORT_TAKEN, Exporter, start_exporter
 from service.metrics.service import JobCounts, ServiceMetrics
 from service.metrics.train import SCORES, TrainMetrics, peak_memory_bytes
 
 __all__ = [
+    "PORT_TAKEN",
     "SCORES",
     "EmbeddingMetrics",
     "Exporter",

@@ -1,5 +1,8 @@
 """The ``/metrics`` page of a process, and the port that it is served at."""
 
+import errno
+import os
+import re
 import threading
 from types import TracebackType
 from typing import Final, Self
@@ -8,6 +11,10 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, start_http_server
 
 MAX_PORT: Final = 65_535
+PORT_TAKEN: Final = re.compile(
+    rf"metrics port \d+ on \S+ of local rank \d+: {re.escape(os.strerror(errno.EADDRINUSE))}"
+)
+"""What a rank says, in its log, when somebody else has its port."""
 
 
 class Exporter:

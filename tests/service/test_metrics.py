@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from service.metrics import (
+    PORT_TAKEN,
     SCORES,
     EmbeddingMetrics,
     JobCounts,
@@ -195,8 +196,9 @@ def test_port_zero_serves_nothing_on_any_rank(registry: CollectorRegistry) -> No
 
 def test_a_taken_port_is_named(registry: CollectorRegistry, free_port: int) -> None:
     taken = rf"metrics port {free_port} on 127\.0\.0\.1 of local rank 0: .* --metrics-port"
-    with start_exporter(registry, free_port), pytest.raises(OSError, match=taken):
+    with start_exporter(registry, free_port), pytest.raises(OSError, match=taken) as raised:
         start_exporter(registry, free_port)
+    assert PORT_TAKEN.search(str(raised.value))
 
 
 @pytest.mark.parametrize(("port", "local_rank"), [(65_535, 1), (-1, 0)])

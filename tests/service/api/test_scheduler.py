@@ -14,7 +14,7 @@ from service.api.config import Limits, ServiceConfig
 from service.api.database import connect, upgrade
 from service.api.jobs import Jobs
 from service.api.records import NewJob
-from service.api.scheduler import Scheduler, as_job
+from service.api.scheduler import PORT_ATTEMPTS, Scheduler, as_job
 from service.api.states import Event, State
 from service.job import JobError
 from service.jobs.launcher import AwayError, Job, JobState, JobStatus
@@ -33,6 +33,7 @@ class Memory:
     jobs: dict[str, JobState] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     refuses: bool = False
+    said: tuple[str, ...] = ()
     trouble: Exception | None = None
     """What every question is answered with."""
 
@@ -55,7 +56,7 @@ class Memory:
         return JobStatus(self.jobs.get(handle, JobState.MISSING), hosts=("n1",))
 
     def logs(self, handle: str, *, follow: bool = False, offset: int = 0) -> Iterator[str]:
-        return iter(())
+        return iter(self.said)
 
     def cancel(self, handle: str) -> None:
         self.jobs[handle] = JobState.CANCELLED
@@ -70,10 +71,16 @@ def jobs(tmp_path: Path) -> Iterator[Jobs]:
 
 
 def turns(
-    jobs: Jobs, launcher: Memory, number: int = 1, cluster: Memory | None = None, **limits: Any
+    jobs: Jobs,
+    launcher: Memory,
+    number: int = 1,
+    cluster: Memory | None = None,
+    *,
+    ports: tuple[int, int] = (9400, 9899),
+    **limits: Any,
 ) -> None:
     """What a service does that is started, takes some turns, and is killed."""
-    config = ServiceConfig(limits=Limits(**limits))
+    config = ServiceConfig(limits=Limits(**limits), metrics_ports=ports)
     launchers = {"local": launcher, "cluster": cluster or launcher}
     scheduler = Scheduler(jobs, launchers, config, ServiceMetrics(CollectorRegistry()))
     with ThreadPoolExecutor(4) as pool:
@@ -236,3 +243,47 @@ def test_no_two_live_jobs_share_a_port(jobs: Jobs) -> None:
     taken = {port for first in firsts for port in range(first, first + 3)}
     assert len(taken) == 12
     assert "--metrics-port" in as_job(jobs.get(ids[0]), ServiceConfig()).arguments
+
+
+TAKEN = "mixdim train: error: metrics port 9401 on 0.0.0.0 of local rank 1: Address already in use"
+
+
+@pytest.mark.parametrize("scheduler", ["local", "cluster"])
+def test_a_job_whose_ports_somebody_took_starts_again_with_others(
+    scheduler: str, jobs: Jobs
+) -> None:
+    launcher = Memory(said=(TAKEN,))
+    job = jobs.create(replace(NEW, num_ports=2, scheduler=scheduler))[0].id
+    ports: list[int] = []
+    for attempt in range(PORT_ATTEMPTS):
+        turns(jobs, launcher, 2)
+        running = jobs.get(job)
+        assert (running.state, running.attempt) == (State.RUNNING, attempt + 1)
+        ports.append(running.metrics_port or 0)
+        launcher.jobs[running.key] = JobState.FAILED
+    assert len({port + rank for port in ports for rank in range(2)}) == 2 * PORT_ATTEMPTS
+    turns(jobs, launcher)
+    assert (jobs.get(job).state, jobs.get(job).message) == (State.FAILED, TAKEN)
+    assert [event.event for event in jobs.events(job)][:5] == [
+        *("submit", "start", "run", "again", "start")
+    ]
+
+
+def test_a_job_that_fails_for_another_reason_has_failed(jobs: Jobs) -> None:
+    launcher = Memory(said=("mixdim train: error: port: Address already in use",))
+    job = jobs.create(replace(NEW, num_ports=2))[0].id
+    turns(jobs, launcher)
+    launcher.jobs[job] = JobState.FAILED
+    turns(jobs, launcher)
+    assert states(jobs, [job]) == ["failed"]
+
+
+def test_ports_begin_anew_where_they_end(jobs: Jobs) -> None:
+    job = jobs.create(replace(NEW, num_ports=2, scheduler="cluster"))[0].id
+    launcher = Memory(said=(TAKEN,))
+    given = []
+    for _ in range(3):
+        turns(jobs, launcher, 2, ports=(9400, 9403))
+        given.append(jobs.get(job).metrics_port)
+        launcher.jobs[jobs.get(job).key] = JobState.FAILED
+    assert given == [9400, 9402, 9400]
