@@ -245,7 +245,7 @@ class TrainConfig:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
         amounts = ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port")
-        for name in (*amounts, "max_restarts", "profile"):
+        for name in (*amounts, "max_restarts", "profile", "hang_timeout"):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
         if self.seed >= 1 << 63:

@@ -12,13 +12,15 @@ RUN/result.json       final scores; there when the run ended by itself
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +58,25 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and keep other trainings out of it.
+
+        Raises:
+            ValueError: If another training writes into it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            if _is_taken(folder) and not num_restarts():  # by ranks of ours that are still dying
+                raise ValueError(
+                    f"another training writes into {self.path}; wait for its end, stop it, or give "
+                    f"another --output"
+                )
+            yield
+        finally:
+            os.close(folder)
 
     def check(self, config: TrainConfig) -> TrainConfig:
         """Refuse a folder that holds another run, and flags that would delete what is needed.
@@ -190,6 +211,17 @@ class RunFolder:
         draft = path.with_suffix(DRAFT)
         draft.write_text("".join(f"{line}\n" for line in kept))
         draft.rename(path)
+
+
+def _is_taken(folder: int) -> bool:
+    """Lock an open folder until it is closed; whether somebody else has."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks, as some over networks are
+        return False
+    return False
 
 
 def without_nan(value: Any) -> Any:

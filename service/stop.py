@@ -5,10 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from service.distributed import Ranks
 
 ECHO_SECONDS: Final = 3.0
 """A Ctrl-C that comes again within this time is the same one, passed on by somebody else."""
+
+TURNS_BETWEEN_CHECKS: Final = 10
+"""With several ranks, asking whether anyone was told to stop costs a message."""
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong
@@ -37,6 +43,17 @@ class StopRequest:
 
     def __bool__(self) -> bool:
         return self.signal is not None
+
+    def check(self, ranks: "Ranks", turn: int = 0) -> None:
+        """End here if any rank was told to stop; with several ranks, asked at some turns only.
+
+        Raises:
+            Stopped: On all ranks alike.
+        """
+        if ranks.world_size > 1 and turn % TURNS_BETWEEN_CHECKS:
+            return
+        if number := ranks.largest(self.signal or 0):
+            raise Stopped(signal.Signals(number))
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:

@@ -7,6 +7,7 @@ that the old one did not know was out of vocabulary there, and that is the id it
 
 # Shapes:  n ids of a field in the new dataset
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from service.data.dataset import DATASET_FILE, DatasetInfo, FieldInfo, read_dataset_info
 from service.data.ingest.vocabulary import ValueIndex, Vocabulary
 from service.data.readers.base import Strings
+
+logger = logging.getLogger(__name__)
 
 CHUNK_VALUES: Final = 1 << 20
 """Values that are looked up at a time."""
@@ -84,6 +87,38 @@ def id_changes(
         )
     there = {field.stats.name: field for field in before.fields}
     return {name: _change(old, new, there[name], here[name]) for name in names}
+
+
+def check_same_ids(old: Path, new: Path, fields: Iterable[str], *, old_sha256: str) -> None:
+    """Refuse a dataset whose ids are not those that a run has learned; warn where nobody can tell.
+
+    Args:
+        old: Folder that the run was trained on.
+        new: Folder that it is used with.
+        fields: Fields of the run.
+        old_sha256: What the old one's content was, from the run's checkpoint.
+
+    Raises:
+        ValueError: If an id means another value.
+    """
+    if read_dataset_info(new).content_sha256 == old_sha256:
+        return
+    is_there = (old / DATASET_FILE).is_file()
+    if not is_there or read_dataset_info(old).content_sha256 != old_sha256:
+        logger.warning(
+            "%s is another dataset than the run was trained on, which is no longer in %s: scores "
+            "mean nothing if ids were given to other values",
+            new,
+            old,
+        )
+        return
+    changes = id_changes(old, new, fields, old_sha256=old_sha256)
+    if changed := [name for name, change in changes.items() if not change.is_same]:
+        raise ValueError(
+            f"field {changed[0]!r}: ids mean other values in {new} than in {old}, which the run "
+            f"was trained on; use that one, or take the run to the new one with mixdim train "
+            f"--resume-from"
+        )
 
 
 def _old_info(old: Path, new: Path, sha256: str) -> DatasetInfo:

@@ -23,6 +23,7 @@ from service.train.engine import build_engine
 from service.train.evaluation import predict, score
 from service.train.served import RoundedDtype, round_tables
 from service.train.slices import SliceScores, by_frequency, check_slice
+from service.vocabulary_change import check_same_ids
 from sharding.constraints import ShardingConfig
 
 
@@ -98,7 +99,8 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     Raises:
         FileNotFoundError: If there is no run, no dataset or no checkpoint.
         ValueError: If the dataset's fields are not the run's, the split is empty, or a slice's
-            field is none that examples have one id of, or the dtype does not take a width.
+            field is none that examples have one id of, the dtype does not take a width, or ids
+            mean other values than in training.
     """
     folder = RunFolder(config.run)
     trained = folder.read_config()
@@ -208,5 +210,8 @@ def _restored(
     path = checkpoints.best() if config.checkpoint == "best" else checkpoints.last()
     if path is None:
         raise FileNotFoundError(f"{folder} holds no checkpoint; go on with `mixdim train --resume`")
-    checkpoints.load(engine.model, None, path)
+    progress = checkpoints.load(engine.model, None, path)
+    seen, asked = trained.data, config.data or trained.data
+    known = progress.order["data_sha256"]
+    ranks.from_first(lambda: check_same_ids(seen, asked, plan.fields, old_sha256=known))
     return engine.model, path.name

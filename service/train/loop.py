@@ -1,10 +1,9 @@
 """The training loop: the same for every model, plan and number of ranks."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from functools import partial
-from signal import Signals
 
 from torch import Tensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
@@ -34,24 +33,25 @@ from service.train.task import StepOutput
 from service.train.turns import Turns
 from service.train.warm_start import warm_start
 from service.train.watchdog import PATIENT, Watchdog
+from service.vocabulary_change import check_same_ids
 
 WITHOUT_WATCHDOG = 600.0
 """Seconds that ranks wait for each other where no watchdog ends them."""
-STEPS_BETWEEN_STOP_CHECKS = 10
-"""With several ranks, asking whether anyone was told to stop costs a message."""
 
 
 def train(config: TrainConfig) -> TrainResult:
     """Train on the ranks that this process is one of, and score the best checkpoint.
 
     Raises:
-        ValueError: If data, sizing plan, device and configuration do not fit each other.
+        ValueError: If data, sizing plan, device and configuration do not fit each other, or another
+            training writes into the run folder.
         PlanError: If the tables do not fit on the ranks.
         FloatingPointError: If the loss is not a number.
     """
     patience = (PATIENT + 1) * config.hang_timeout or WITHOUT_WATCHDOG
     joined = joined_ranks(config.device, timeout_seconds=patience)
-    with joined as ranks, StopRequest().listening() as stop:
+    with joined as ranks, StopRequest().listening() as stop, ExitStack() as held:
+        ranks.from_first(lambda: held.enter_context(RunFolder(config.output).held()))
         return _Training(resumed_from(config, ranks), ranks, stop).run()
 
 
@@ -111,11 +111,11 @@ class _Training:
     def _train(self) -> None:
         """Train until the epochs are done or nothing improves."""
         try:
-            self._check_stop()
+            self.stop.check(self.ranks)
             if self.config.on_nan == "skip" and self.progress.step == 0:
                 self._save()
-            while not self._is_done_after_an_epoch():
-                pass
+            while self._owes_validation or not is_done(self.progress, self.config):
+                self._go_on()
         except Stopped:
             if self.progress.step > self._saved_step:
                 with suppress(NotANumber):  # a resumed run will meet it again
@@ -123,16 +123,20 @@ class _Training:
             self._wait_for_checkpoint()
             raise
 
-    def _is_done_after_an_epoch(self) -> bool:
-        """Validate where that is owed, train for up to an epoch, and say whether that was all."""
+    @property
+    def _owes_validation(self) -> bool:
+        owes = is_validation_owed(self.progress, self.config)
+        return owes and self.data.has_rows("validation")
+
+    def _go_on(self) -> None:
+        """Validate where that is owed, else train for up to an epoch."""
         try:
-            if is_validation_owed(self.progress, self.config) and self.data.has_rows("validation"):
+            if self._owes_validation:
                 self._validate()
-            if not is_done(self.progress, self.config):
+            else:
                 self._train_epoch()
         except NotANumber as bad:
             self._go_back(bad)
-        return is_done(self.progress, self.config)
 
     def _train_epoch(self) -> None:
         """Train on the rest of this epoch, or until the run is done or stopped."""
@@ -149,7 +153,7 @@ class _Training:
                 self._save()
             if is_done(progress, config):
                 return
-            self._check_stop(progress.step)
+            self.stop.check(self.ranks, progress.step)
         self.reporter.flush(progress)  # while the position is that of its steps
         progress.epoch += 1
         progress.batch = 0
@@ -163,17 +167,6 @@ class _Training:
             return self.turns.step(self.pipeline, batches, self.progress)
         except StopIteration:
             return None
-
-    def _check_stop(self, turn: int = 0) -> None:
-        """End here if any rank was told to stop; with several ranks, asked at some turns only.
-
-        Raises:
-            Stopped: On all ranks alike.
-        """
-        if self.ranks.world_size > 1 and turn % STEPS_BETWEEN_STOP_CHECKS:
-            return
-        if number := self.ranks.largest(self.stop.signal or 0):
-            raise Stopped(Signals(number))
 
     def _go_back(self, bad: NotANumber) -> None:
         """Take the last good weights behind the batch to blame, with half of the rates.
@@ -200,7 +193,7 @@ class _Training:
         # no improvement.
         if self.progress.validated_step != self.progress.step and self.data.has_rows("validation"):
             self._judge(self._evaluate("validation"))
-        self._write()
+        self._begin_checkpoint()
 
     def _judge(self, scores: Scores) -> None:
         """Compare with the best validation so far."""
@@ -240,18 +233,19 @@ class _Training:
     def _on_batch(self, number: int) -> None:
         """A batch of an evaluation is progress, and a place to stop."""
         self.watchdog.beat("evaluating", self.progress.step)
-        self._check_stop(number)
+        self.stop.check(self.ranks, number)
 
     def _save(self) -> None:
+        """Begin a checkpoint of weights that are numbers."""
         self._check_numbers()
-        self._write()
+        self._begin_checkpoint()
 
     def _check_numbers(self) -> None:
         """Before weights are judged, or written: are they numbers?"""
         self.reporter.flush(self.progress)
         check_finite(self.model, self.optimizer, self.ranks, step=self.progress.step)
 
-    def _write(self) -> None:
+    def _begin_checkpoint(self) -> None:
         self.health.look(self.progress.step)
         self.watchdog.beat("writing a checkpoint", self.progress.step, patience=PATIENT)
         # One that fails is reported and the next one tried; the end asks how the last one went.
@@ -281,6 +275,11 @@ class _Training:
         self.checkpoints.set_aside()
         progress = self.checkpoints.load(self.model, self.optimizer, path)
         check_order(progress, order, path)
+        if (learned := progress.order["data_sha256"]) != order["data_sha256"]:
+            seen = self.config.resume_data or self.folder.read_config().data
+            self.ranks.from_first(
+                lambda: check_same_ids(seen, self.config.data, self.plan.fields, old_sha256=learned)
+            )
         progress.order = order
         return progress
 

@@ -23,6 +23,21 @@ def folder_of(job: str, path: Path) -> RunFolder:
     return RunFolder(path)
 
 
+def test_one_training_at_a_time_writes_into_a_folder(tmp_path):
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first.held():
+        refused = pytest.raises(ValueError, match=r"another training writes into .*/run; wait")
+        with refused, second.held():
+            pass
+    with second.held():
+        assert second.path.is_dir()
+
+
+def test_a_job_that_is_started_again_does_not_wait_for_its_dying_ranks(again, tmp_path):
+    with RunFolder(tmp_path).held(), RunFolder(tmp_path).held():
+        pass
+
+
 @pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
 def test_a_job_that_is_started_again_goes_on_with_its_own_run(flags, again, tmp_path):
     config = TrainConfig(output=tmp_path, **flags)

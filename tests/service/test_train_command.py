@@ -108,6 +108,7 @@ def test_sharded_tables_under_adam_on_a_cpu_are_refused(tmp_path, capsys):
     [
         ({"epochs": 0}, "epochs=0, expected at least 1"),
         ({"seed": -1}, "seed=-1, expected 0 or more"),
+        ({"hang_timeout": -1.0}, "hang_timeout=-1.0, expected 0 or more"),
         ({"seed": 1 << 63}, "seed=9223372036854775808, expected a number of 63 bits"),
         ({"resume": True, "overwrite": True}, "contradict each other"),
     ],

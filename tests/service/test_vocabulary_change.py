@@ -10,13 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.networks import FMNetwork
-from service.data.dataset import read_dataset_info
+from service.data.dataset import read_dataset_info, write_dataset_info
 from service.data.ingest.options import PrepareConfig
 from service.data.ingest.prepare import prepare
 from service.data.readers.table import OwnTable
+from service.distributed import launch
 from service.resize.report import report
 from service.resize.resume import read_resize
-from service.vocabulary_change import id_changes
+from service.train.evaluate_run import EvaluateConfig, evaluate_run
+from service.train.loop import train
+from service.vocabulary_change import check_same_ids, id_changes
 from service.warm_up import TABLES
 from tests.service.resize.stored_runs import alone, everything, resize, run_of, store, vectors
 from tests.service.warm_runs import Sizes
@@ -103,6 +106,42 @@ def test_a_run_goes_on_with_a_grown_dataset_value_by_value(folder):
     assert "ids of the field dropped" in found.tables[0].what
     assert "epoch 0 from its start: the dataset is another" in found.position
     assert not found.is_exact
+
+
+def test_a_dataset_whose_ids_mean_other_values_is_refused(folder, tmp_path, caplog):
+    old, new = folder / "data", folder / "later"
+    known = read_dataset_info(old)
+
+    def check(old: Path, new: Path) -> None:
+        check_same_ids(old, new, ["a", "b"], old_sha256=known.content_sha256)
+
+    check(tmp_path / "gone", old)
+    shutil.copytree(old, tmp_path / "other")
+    changed = replace(known, splits={**known.splits, "test": known.splits["train"]})
+    write_dataset_info(changed, tmp_path / "other")
+    check(old, tmp_path / "other")
+    assert not caplog.messages
+    with pytest.raises(ValueError, match=r"field 'a': ids mean other values in .*later than"):
+        check(old, new)
+    check(tmp_path / "gone", new)
+    assert "is another dataset than the run was trained on, which is no longer in" in caplog.text
+
+
+def test_a_run_neither_goes_on_nor_is_scored_with_ids_of_other_values(folder, tmp_path):
+    turned = shutil.copytree(folder / "data", tmp_path / "turned")
+    info = read_dataset_info(turned)
+    write_dataset_info(replace(info, splits={**info.splits, "test": info.splits["train"]}), turned)
+    table = pq.read_table(turned / "vocab" / "a.parquet")
+    pq.write_table(table.take([1, 0, *range(2, len(table))]), turned / "vocab" / "a.parquet")
+    sizes: Sizes = {f: [(len(meanings(turned, f)), 8, 0)] for f in ("a", "b")}
+    config = replace(plan(folder, "turned", sizes, "data"), epochs=1, output=tmp_path / "run")
+    launch(train, config, nproc=1, name="first")
+    again = replace(config, data=turned, epochs=2, resume=True)
+    refused = r"field 'a': ids mean other values in .*turned than in .*data, .* --resume-from"
+    with pytest.raises(ValueError, match=refused):
+        launch(train, again, nproc=1, name="again")
+    with pytest.raises(ValueError, match=refused):
+        evaluate_run(EvaluateConfig(run=config.output, data=turned))
 
 
 def test_a_dataset_that_is_gone_or_changed_is_asked_for(folder, tmp_path):
