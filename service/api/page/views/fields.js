@@ -88,16 +88,12 @@ function select({ choices, default: usual, is_required: isNeeded, is_list: isLis
   const options = choices.map(({ name }) =>
     h("option", { key: name, value: name, selected: isChosen(name) }, name),
   );
-  if (isList)
-    return h(
-      "select",
-      { ...props, multiple: true, size: Math.min(6, choices.length || 1) },
-      options,
-    );
   if (!choices.length) {
     const none = h("option", { value: "" }, "there is none yet");
     return h("select", { ...props, disabled: true }, none);
   }
+  if (isList)
+    return h("select", { ...props, multiple: true, size: Math.min(6, choices.length) }, options);
   const blank =
     usual == null && h("option", { key: "", value: "" }, isNeeded ? "choose …" : "none");
   return h("select", { ...props, value: chosen ?? "" }, blank, options);

@@ -11,7 +11,7 @@ const COMMON = new Set([
   ...["optimizer.sparse-lr", "optimizer.dense-lr"],
   ...["scheme", "model", "dim", "rows", "scale", "min-count", "split", "checkpoint", "dtype"],
 ]);
-const LISTED = new Set(["datasets", "sizings", "runs"]);
+const LISTED = new Set(["datasets", "sizings", "runs", "uploads"]);
 const MACHINES = [
   ["nodes", "Nodes", "Machines.", 1, 64],
   ["ranks_per_node", "Ranks per node", "Training processes on each machine.", 1, 64],

@@ -55,3 +55,16 @@ def test_runs_are_found_by_name_and_by_state(visit: Visit) -> None:
 def test_every_name_can_be_chosen_however_many_there_are(visit: Visit) -> None:
     visit.open("submit/evaluate")
     visit.page.get_by_label("run (needed)").select_option("run-59")
+
+
+def test_raw_logs_that_were_sent_can_be_chosen(visit: Visit, client: Client) -> None:
+    for name in ("day_0.gz", "days/day_1.gz"):
+        client.call("PUT", f"/api/v1/uploads/{name}", content=b"x")
+    visit.open("submit/prepare")
+    visit.page.get_by_label("method").select_option("criteo")
+    visit.page.get_by_label("inputs").select_option(["day_0.gz", "days/day_1.gz"])
+    visit.page.get_by_label("name").fill("chosen")
+    visit.page.get_by_role("button", name="Submit").click()
+    expect(visit.page.get_by_role("heading", name="chosen")).to_be_visible()
+    (job,) = client.get("/jobs?name=chosen")["items"]
+    assert job["request"]["inputs"] == ["day_0.gz", "days/day_1.gz"]
