@@ -33,7 +33,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { apt-get upda
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev demo dashboards lint types contracts test test-slow test-slurm \
-  test-browser test-image test-postgres test-prometheus screenshots format locks clean
+  test-browser test-docs test-image test-postgres test-prometheus screenshots format locks clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,7 +46,7 @@ demo: setup ## Raw lines -> two-rank training -> one table of results (INPUT=tra
 	$(BIN)/mixdim demo $(if $(INPUT),--input "$(INPUT)") --output "$(OUTPUT)"
 
 test: setup-dev lint types contracts ## Set up, then lint, types, contracts and tests
-	$(BIN)/python -m pytest -m "not slow and not browser and not image" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser and not image and not docs" $(PYTEST_ARGS)
 
 test-prometheus: setup-dev ## A real Prometheus beside the service and two ranks (installs it by apt)
 	@command -v prometheus >/dev/null || { apt-get update && \
@@ -63,6 +63,9 @@ test-slurm: setup-dev ## Jobs on a throw-away Slurm of two nodes (Debian, root; 
 test-image: setup-dev ## Build the image and run a job in it (Debian 12, root; installs buildah and podman)
 	tests/image/image.sh install
 	$(BIN)/python -m pytest -m image $(PYTEST_ARGS)
+
+test-docs: setup-dev ## Type every page of the documentation from its top, in a small world (minutes, root)
+	$(BIN)/python -m pytest -m docs $(PYTEST_ARGS)
 
 test-postgres: setup-dev ## The service's records on PostgreSQL, which apt-get installs if it is missing
 	$(POSTGRES)

@@ -151,7 +151,10 @@ def _add_refusals(app: FastAPI) -> None:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"] if part != "body")
         message = f"{place}: {fault['msg']}" if place else str(fault["msg"])
-        expected = 'expected {"rows": [{column: value, ...}, ...]}, with at least one row'
+        expected = (
+            'expected {"rows": [{column: value, ...}, ...]}, with at least one row, '
+            "sent with Content-Type: application/json"
+        )
         return refusal(422, "malformed", f"{message}; {expected}")
 
 

@@ -67,12 +67,46 @@ class Command:
         return self.is_mention or any(word in ELIDED for word in self.words)
 
 
+@dataclass(frozen=True)
+class Line:
+    """What is typed at once: a line of a block with those that it goes on in."""
+
+    page: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}: {self.text}"
+
+
 def commands(pages: list[Path] | None = None) -> list[Command]:
     """Of all pages, in their order."""
-    return [command for page in pages or PAGES for command in _of_page(page)]
+    return [
+        command
+        for page in pages or PAGES
+        for found in _of_page(page)
+        for command in (_parts(found) if isinstance(found, Line) else [found])
+    ]
 
 
-def _of_page(page: Path) -> Iterator[Command]:
+def lines(pages: list[Path] | None = None) -> list[Line]:
+    """What blocks of all pages have a reader type; a loop is one line."""
+    typed: list[Line] = []
+    for found in (line for page in pages or PAGES for line in _of_page(page)):
+        if isinstance(found, Line) and found.text.startswith("do "):
+            loop = typed.pop()
+            typed.append(Line(loop.page, loop.line, f"{loop.text}; {found.text}"))
+        elif isinstance(found, Line):
+            typed.append(found)
+    return typed
+
+
+def _parts(line: Line) -> Iterator[Command]:
+    return parts_of(line.page, line.line, line.text)
+
+
+def _of_page(page: Path) -> Iterator[Command | Line]:
+    """Mentions, and lines of blocks."""
     name = str(page.relative_to(ROOT)) if page.is_relative_to(ROOT) else page.name
     language: str | None = None
     pending, first = "", 0
@@ -89,7 +123,8 @@ def _of_page(page: Path) -> Iterator[Command]:
             first = first if pending else number
             pending += text.removesuffix("\\")
             if not text.endswith("\\"):
-                yield from parts_of(name, first, pending)
+                if typed := re.sub(r"(^|\s+)#\s.*", "", pending):
+                    yield Line(name, first, typed)
                 if document := re.search(r"<<-?\s*['\"]?(\w+)", pending):
                     ends_document = document[1]
                 pending = ""

@@ -4,9 +4,15 @@
 """
 
 import json
+import re
 
 import pytest
 
+from tests.docs.commands import lines
+from tests.docs.fates import ON_SLURM
+from tests.docs.scenes import SHARED
+from tests.docs.scenes_of_jobs import SLURM
+from tests.docs.walking import lay_out, script
 from tests.slurm.cluster import MARKS, Cluster, scores
 
 TRAIN = (
@@ -114,3 +120,11 @@ def test_the_component_runs_by_torchx_own_scheduler(
     )
     said = [path.read_text() for path in cluster.folder.glob(f"slurm-{number}-*.out")]
     assert any('"auc"' in text for text in said)
+
+
+def test_what_the_pages_type_for_slurm_runs_on_it(cluster: Cluster) -> None:
+    typed = [line for line in lines() if re.search(ON_SLURM, line.text)]
+    assert len(typed) == 4
+    lay_out(cluster.folder / "pages", script(typed, SLURM, SHARED))
+    at_home = "cd pages && HOME=$PWD bash .walk.sh"
+    cluster.run("bash", "-c", at_home)

@@ -86,6 +86,7 @@ def test_a_bad_request_spoils_no_other_of_its_batch(model, served_run, expected)
     ]
 
 
+JSON = {"Content-Type": "application/json"}
 MALFORMED = {
     b"": 422,
     b"{": 422,
@@ -104,7 +105,10 @@ MALFORMED = {
 def test_malformed_bodies_are_told_what_is_expected_and_never_a_fault_of_ours(model, served_run):
     async def ask() -> tuple[dict[bytes, int], list[httpx.Response]]:
         async with serving(model) as client:
-            got = {body: await client.post("/predict", content=body) for body in MALFORMED}
+            got = {
+                body: await client.post("/predict", content=body, headers=JSON)
+                for body in MALFORMED
+            }
             many = {"rows": [{"a": 1}] * 65}
             others = [
                 await client.post("/predict", json=many),
