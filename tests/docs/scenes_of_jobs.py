@@ -20,7 +20,7 @@ JOBS: Mapping[str, Scene] = {
             Rule(
                 line=r"^(mixdim submit --ranks.*)",
                 why="so long that it can be watched and cancelled; its name is what JOB stands for",
-                swap=r"\1 --epochs 3000 --checkpoint-every 50",
+                swap=r"\1 --epochs 3000 --patience 3000 --checkpoint-every 50",
                 after='JOB=$(cat "$OUT"); until_is running "$JOB"; '
                 "until grep -q step <(mixdim jobs logs $JOB); do sleep 1; done",
             ),
