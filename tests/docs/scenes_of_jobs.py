@@ -29,8 +29,7 @@ JOBS: Mapping[str, Scene] = {
             Rule(
                 line="^(mixdim jobs logs .*--follow)",
                 why="it is followed until a step is done; a reader presses Ctrl-C",
-                swap=r'\1 & until grep "^step" "$OUT" >&2; do sleep 0.5; done; kill $!; wait $! || true',
-                after="",
+                swap=r'\1 & until grep "^step" "$OUT" >&2; do sleep 0.5; done; kill $!',
             ),
             Rule(line="^mixdim jobs cancel", why="", after='until_is cancelled "$JOB"'),
             Rule(
@@ -125,6 +124,7 @@ JOBS: Mapping[str, Scene] = {
                 after="ID=$(python -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])' "
                 '<"$OUT")',
             ),
+            Rule(line="-X DELETE", why="", after="ls HOME/uploads/day_0.gz"),
             Rule(
                 line="/logs", why="", after='grep -q "event: end" "$OUT"; ls HOME/datasets/clicks'
             ),

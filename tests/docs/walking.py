@@ -42,7 +42,7 @@ ALONE = """
 ip link set lo up
 ip address add 127.0.0.10/8 dev lo
 hostname walk
-printf '127.0.0.1 localhost\\n127.0.0.10 walk\\n' >"$HOME/.hosts"
+printf '127.0.0.1 localhost\\n::1 localhost\\n127.0.0.10 walk\\n' >"$HOME/.hosts"
 mount --bind "$HOME/.hosts" /etc/hosts
 exec bash "$HOME/.walk.sh"
 """
