@@ -41,8 +41,9 @@ def predict_file(artifact: Artifact, path: Path, output: Path, *, skip_bad: bool
     Raises:
         FileNotFoundError: If there is no such file.
         BadRowsError: If a row is no good.
-        ValueError: If a column is missing.
+        ValueError: If a column is missing, or no file can be written there.
     """
+    _check_output(output, path)
     num_rows = num_bad = 0
     with _writer(output) as write:
         for piece in read_pieces(path, artifact.form, artifact.inputs):
@@ -53,6 +54,15 @@ def predict_file(artifact: Artifact, path: Path, output: Path, *, skip_bad: bool
             num_rows += piece.num_rows
             num_bad += len(bad)
     return Predicted(num_rows=num_rows, num_bad=num_bad)
+
+
+def _check_output(output: Path, path: Path) -> None:
+    if output.is_dir():
+        raise ValueError(f"output {output} is a folder; name a file, such as {output / 'out.csv'}")
+    if output.exists() and path.exists() and output.samefile(path):
+        raise ValueError(
+            f"output {output} is the file of the rows, which would be lost; name another"
+        )
 
 
 def _of_piece(artifact: Artifact, piece: RawPiece) -> tuple[Predictions, dict[int, str]]:

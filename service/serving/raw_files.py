@@ -1,6 +1,5 @@
 """Files of raw rows as tables of raw columns, a piece at a time: text, JSON lines or Parquet."""
 
-import csv
 import json
 import shutil
 import sys
@@ -15,9 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.data.readers.avazu import common_header
 from service.data.readers.base import Block
-from service.data.readers.blocks import COMPRESSIONS, LineBlocks, check_files, read_header
+from service.data.readers.blocks import COMPRESSIONS, LineBlocks, check_files
 from service.data.readers.columns import Faults
+from service.data.readers.parquet_table import parquet_columns
 from service.data.readers.records import Delimited, read_records
 from service.data.readers.roles import RawForm
 from service.data.readers.table import PARQUET_ENDINGS, default_delimiter
@@ -63,7 +64,7 @@ def read_pieces(path: Path, form: RawForm, inputs: Sequence[str]) -> Iterator[Ra
         check_files((found,))
         ending = (found.with_suffix("") if _is_compressed(found) else found).suffix.lower()
         if ending in PARQUET_ENDINGS:
-            yield from _parquet(found, inputs)
+            yield from _parquet(found, form, inputs)
         elif ending in JSON_ENDINGS:
             yield from _json_lines(found, form, inputs)
         else:
@@ -89,12 +90,8 @@ def _is_compressed(path: Path) -> bool:
     return path.suffix.lower() in COMPRESSIONS
 
 
-def _parquet(path: Path, inputs: Sequence[str]) -> Iterator[RawPiece]:
-    try:
-        present = pq.read_schema(path).names
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a Parquet file: {error}") from error
-    _check_present(path, present, inputs)
+def _parquet(path: Path, form: RawForm, inputs: Sequence[str]) -> Iterator[RawPiece]:
+    _check_present(path, parquet_columns(path, form.roles), inputs)
     first = 0
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=list(inputs)):
@@ -114,18 +111,17 @@ def _text(path: Path, form: RawForm, inputs: Sequence[str]) -> Iterator[RawPiece
 
 def _how(path: Path, form: RawForm, inputs: Sequence[str]) -> tuple[Delimited, bool]:
     """How lines are cut into columns, and whether the first one names them."""
-    line = read_header(path)
     for delimiter in dict.fromkeys([default_delimiter(path), form.delimiter, ",", "\t"]):
-        names = next(csv.reader([line], delimiter=delimiter))
+        names = common_header((path,), delimiter)
         if set(inputs) <= set(names):
-            return Delimited(delimiter=delimiter, quote='"', names=tuple(names)), True
-    names = next(csv.reader([line], delimiter=form.delimiter))
+            _check_present(path, names, inputs)
+            return Delimited(delimiter=delimiter, quote='"', names=names), True
+    names = common_header((path,), form.delimiter)
     without_label = tuple(name for name in form.names if name != form.roles.label)
     for known in (form.names, without_label):
         if known and len(known) == len(names):
             return Delimited(delimiter=form.delimiter, quote=form.quote, names=known), False
-    names = next(csv.reader([line], delimiter=default_delimiter(path)))
-    _check_present(path, names, inputs)
+    _check_present(path, common_header((path,), default_delimiter(path)), inputs)
     raise AssertionError("a name is missing, or the header would have been taken")
 
 
@@ -145,7 +141,7 @@ def _parsed(block: Block) -> tuple[list[dict[str, object]], list[int], dict[int,
     for place, line in enumerate(texts[: block.num_lines]):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             wrong[place] = f"not JSON: {error}"
             continue
         if isinstance(row, dict):
@@ -173,6 +169,10 @@ def _piece(
 
 
 def _check_present(path: Path, present: Sequence[str], inputs: Sequence[str]) -> None:
+    if twice := [name for name in inputs if present.count(name) > 1]:
+        raise ValueError(
+            f"{path} has several columns named {', '.join(twice)}; give each its own name"
+        )
     if missing := [name for name in inputs if name not in present]:
         raise ValueError(
             f"{path} has no column {', '.join(map(repr, missing))}; its columns are "

@@ -1,6 +1,7 @@
 """What an artifact makes of raw rows, good and bad, and what it needs to be installed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from service.__main__ import EXIT_REJECTED, main
 from service.serving import BadRowsError, load
+from service.serving.predict_file import predict_file
+from service.serving.raw_files import read_pieces
 from tests.service.serving.served_runs import NUM_TEST, text
 
 TRAINING_STACK = ("torchrec", "fbgemm_gpu", "torchmetrics", "torchx", "tensordict")
@@ -141,6 +144,53 @@ def test_a_file_that_lacks_a_column_is_told_which(fp32, tmp_path, capsys):
     path.write_text("price,rank,site,word,tags\n1,2,a,b,c\n")
     assert main(["predict", str(fp32), "--input", str(path)]) == EXIT_REJECTED
     assert "has no column 'device'; its columns are price, rank" in capsys.readouterr().err
+
+
+ONE = {"price": [1.0], "rank": [0.5], "site": ["s"], "device": ["1"], "word": ["w"], "tags": ["t"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([{"a": 1}]), "column 'site' holds struct<a: int64>, expected one value a row"),
+        (pa.array([["a", "b"]]), "column 'site' is a list, expected one value a row"),
+        (None, "has several columns named price; give each its own name"),
+    ],
+)
+def test_a_parquet_file_of_another_form_is_told_where(column, message, artifact, tmp_path):
+    table = pa.table(ONE | ({"site": column} if column is not None else {}))
+    twice = table.append_column("price", pa.array([2.0])) if column is None else table
+    pq.write_table(twice, tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        [*read_pieces(tmp_path / "rows.parquet", artifact.form, artifact.inputs)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("price,rank,site,device,word,tags,price\n1,2,a,b,c,d,3\n", "several columns named price"),
+        ("price,rank,site,device,word,tags\r1,2,a,b,c,d\r", "its first line is no header"),
+    ],
+)
+def test_text_without_a_good_header_is_told_why(text, message, artifact, tmp_path):
+    (tmp_path / "rows.csv").write_text(text, newline="")
+    with pytest.raises(ValueError, match=message):
+        [*read_pieces(tmp_path / "rows.csv", artifact.form, artifact.inputs)]
+
+
+def test_json_that_is_nested_too_deeply_is_a_bad_row(artifact, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("[" * 100_000 + "\n")
+    (piece,) = read_pieces(tmp_path / "rows.jsonl", artifact.form, artifact.inputs)
+    assert "not JSON: maximum recursion depth" in piece.faults[0]
+
+
+def test_predictions_never_replace_their_rows(artifact, tmp_path):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("price,rank,site,device,word,tags\n1,2,a,b,c,d\n")
+    for output, message in ((rows, "is the file of the rows"), (tmp_path, "is a folder")):
+        with pytest.raises(ValueError, match=message):
+            predict_file(artifact, rows, output, skip_bad=False)
+    assert rows.read_text().startswith("price,rank")
 
 
 def test_a_file_that_has_changed_is_refused(fp32, tmp_path):
