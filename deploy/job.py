@@ -13,10 +13,13 @@ DISTRIBUTED: Final = frozenset({"train", "evaluate"})
 """Verbs whose ranks an elastic agent starts, on any number of machines; others are one process."""
 RESUMABLE: Final = frozenset({"train", "search"})
 """Verbs that take --resume: go on where there is something, begin where there is nothing."""
+SAY_HOW: Final = frozenset({"--resume", "--no-resume", "--overwrite"})
+"""Flags that say what becomes of what is there: where one is given, none is added."""
 VERBS: Final = ("prepare", "size", "search", "train", "evaluate", "export", "compare", "bench")
 """Verbs that are worth a machine of their own."""
 MAX_PORT: Final = 65_535
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -86,8 +89,8 @@ class Job:
     def words(self) -> tuple[str, ...]:
         """The verb and its arguments, so that a start after a failure goes on."""
         goes_on = self.max_retries > 0 and self.verb in RESUMABLE
-        is_missing = goes_on and "--resume" not in self.arguments
-        return (self.verb, *self.arguments, *(["--resume"] if is_missing else []))
+        is_open = goes_on and SAY_HOW.isdisjoint(self.arguments)
+        return (self.verb, *self.arguments, *(["--resume"] if is_open else []))
 
 
 def parse_nodes(text: str) -> tuple[int, int]:
@@ -115,6 +118,12 @@ def check(job: Job) -> None:
             f"name={job.name!r}, expected at most 63 lower-case letters, digits and dashes "
             f"in between; try mixdim-{job.verb}"
         )
+    for name in job.environment:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(
+                f"environment variable {name!r}, expected letters, digits and underscores, and no "
+                f"digit first"
+            )
     for name, least in {"nodes": 1, "ranks_per_node": 1, "max_retries": 0}.items():
         if (value := getattr(job, name)) < least:
             raise ValueError(f"{name}={value}, expected at least {least}; try {least}")

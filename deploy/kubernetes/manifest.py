@@ -14,7 +14,7 @@ from deploy.kubernetes.scraping import pod_monitor_spec
 if TYPE_CHECKING:
     from torchx.specs import Resource
 
-NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+NAME: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")  # as a Service's: no digit first
 MAX_NAME: Final = 63
 """Longest name of a pod that is also its host name, and longest label."""
 FINAL_EXIT_CODES: Final = [2, 3]
@@ -109,7 +109,7 @@ def _check(name: str, nodes: int, ranks_per_node: int, max_retries: int) -> None
     if not NAME.fullmatch(name) or len(name) > longest:
         raise ValueError(
             f"name={name!r} cannot be a host name; expected at most {longest} lower-case letters, "
-            f"digits and dashes, starting and ending with a letter or digit"
+            f"digits and dashes, starting with a letter and not ending with a dash"
         )
     least = {"nodes": (nodes, 1), "ranks_per_node": (ranks_per_node, 1)}
     for what, (value, low) in {**least, "max_retries": (max_retries, 0)}.items():

@@ -48,6 +48,7 @@ def script(
     _check(options)
     cores = find_resource(job.host).cpu
     asked = {**_asked(job), "output": log, "open-mode": "append", **options}
+    variables = {"PYTHONUNBUFFERED": "1", **environment(job, cores)}
     started = command(
         job, endpoint=f'"$head:{rendezvous_port}"', run_id='"$SLURM_JOB_ID"', python=python
     )
@@ -56,7 +57,7 @@ def script(
         *(f"#SBATCH --{name}={value}" for name, value in asked.items()),
         f"#SBATCH --{'' if job.max_retries else 'no-'}requeue",
         "",
-        *(f"export {name}={shlex.quote(value)}" for name, value in _environment(job, cores)),
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *_head(job),
         # Since 22.05 srun does not know how many cores sbatch was asked for.
         f"srun --kill-on-bad-exit=1 --cpus-per-task={cores} \\",
@@ -89,15 +90,6 @@ def _check(options: Mapping[str, str]) -> None:
             )
         if not value or any(character.isspace() for character in value):
             raise ValueError(f"option {name}={value!r}, expected one word; leave out the spaces")
-
-
-def _environment(job: Job, cores: int) -> list[tuple[str, str]]:
-    for name in job.environment:
-        if not name.isidentifier():
-            raise ValueError(
-                f"environment variable {name!r}, expected letters, digits and underscores"
-            )
-    return [("PYTHONUNBUFFERED", "1"), *environment(job, cores).items()]
 
 
 def _head(job: Job) -> list[str]:

@@ -21,6 +21,7 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from deploy.job import RESUMABLE, SAY_HOW
 from service.api.config import ServiceConfig
 from service.api.jobs import Jobs
 from service.api.records import Record
@@ -36,7 +37,6 @@ WORKERS: Final = 8
 LOCAL: Final = "local"
 PORT_ATTEMPTS: Final = 5
 """Attempts after which a job whose ports are taken has failed."""
-RESUMABLE: Final = frozenset({"train", "search"})
 
 
 class Scheduler:
@@ -254,8 +254,7 @@ def as_job(record: Record, config: ServiceConfig) -> Job:
         arguments += ["--metrics-port", str(record.metrics_port)]
         if record.scheduler != LOCAL:
             arguments += ["--metrics-host", "0.0.0.0"]
-    said = {"--resume", "--overwrite", "--no-resume"} & {*arguments}
-    if record.verb in RESUMABLE and record.attempt > 1 and not said:
+    if record.verb in RESUMABLE and record.attempt > 1 and SAY_HOW.isdisjoint(arguments):
         arguments += ["--resume"]
     return Job(
         verb=record.verb,

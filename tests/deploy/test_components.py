@@ -170,6 +170,8 @@ def test_an_elastic_job_lets_machines_join_it() -> None:
         ({"nnodes": "two"}, "nodes='two', expected a number, or MIN:MAX; try 1:2"),
         ({"nnodes": "3:2"}, "min_nodes=3, expected 1 to nodes=2"),
         ({"nproc_per_node": 0}, "ranks_per_node=0, expected at least 1"),
+        ({"env": "A B=1"}, "environment variable 'A B', expected letters, digits and underscores"),
+        ({"env": "2=1"}, "environment variable '2', expected letters, digits and underscores"),
         ({"max_retries": -1}, "max_retries=-1, expected at least 0"),
         ({"name": "My job"}, "name='My job', expected at most 63 lower-case letters"),
     ],
@@ -194,6 +196,11 @@ def test_a_search_that_may_be_retried_goes_on_and_other_verbs_begin_anew() -> No
     size = components.size(data="d", output="o", max_retries=1)
     assert "--resume" in search.roles[0].args
     assert "--resume" not in size.roles[0].args
+
+
+@pytest.mark.parametrize("said", ["--resume", "--no-resume", "--overwrite"])
+def test_whoever_says_what_becomes_of_a_run_is_not_contradicted(said: str) -> None:
+    assert Job("train", ("smoke", said), max_retries=2).words == ("train", "smoke", said)
 
 
 def test_slurm_asks_for_one_task_a_node_and_all_its_gpus() -> None:

@@ -150,7 +150,7 @@ def test_kubernetes_replaces_nothing_in_an_argument() -> None:
     assert arguments(objects) == ["size", "$$(HOME)/$$$$x"]
 
 
-@pytest.mark.parametrize("name", ["A", "a_b", "-a", "a" * 62, ""])
+@pytest.mark.parametrize("name", ["A", "a_b", "-a", "2b", "a" * 62, ""])
 def test_a_name_that_is_no_host_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"cannot be a host name; expected at most 61"):
         alone(name=name)
