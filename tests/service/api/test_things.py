@@ -1,14 +1,17 @@
 """What jobs make, as it is read over HTTP, against the files and functions that made it."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
 from service.api.home import Home
 from service.api.records import NewJob
 from service.api.routes import things as routes
+from service.api.routes.files import Snapshot
 from service.api.states import Event
 from service.sizing import SizingFile, sizing_bytes
 from tests.service.api.served import Client, serving, wait_for
@@ -214,3 +217,26 @@ def test_what_is_damaged_is_said_to_be(things: Client) -> None:
         answer = things.call("GET", f"/api/v1/runs/broken/{view}")
         assert answer.status_code in (404, 409), answer.text
         assert str(broken) not in answer.text
+
+
+@pytest.mark.parametrize("size", [0, 10, 1 << 16, 100_000, 2 << 16])
+def test_a_file_that_grows_is_sent_as_long_as_was_told(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"a" * size)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if len(sent) == 1:
+            path.write_bytes(b"a" * size + b"b" * 200_000)
+
+    async def receive() -> Message:
+        await asyncio.sleep(10)
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": "GET", "headers": []}
+    asyncio.run(Snapshot(path)(scope, receive, send))
+    start, *parts = sent
+    assert dict(start["headers"])[b"content-length"] == str(size).encode()
+    assert b"".join(part["body"] for part in parts) == b"a" * size
+    assert [part["more_body"] for part in parts] == [*[True] * (len(parts) - 1), False]
