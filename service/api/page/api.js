@@ -33,7 +33,7 @@ export const session = {
  * Ask the service for something.
  *
  * @param {string} path below /api/v1/
- * @param {{method?: string, query?: object, body?: object, key?: string, signal?: AbortSignal}} ask
+ * @param {{method?: string, query?: object, body?: object|Blob, key?: string, signal?: AbortSignal}} ask
  * @returns {Promise<any>} the decoded body; null where there is none
  * @throws {ApiError}
  */
@@ -69,9 +69,11 @@ export async function request(path, { method = "GET", query, body, key, signal, 
     Authorization: `Bearer ${session.token}`,
     Accept: accept ?? "application/json",
   };
-  if (body) headers["Content-Type"] = "application/json";
+  const isFile = body instanceof Blob;
+  if (body && !isFile) headers["Content-Type"] = "application/json";
   if (key) headers["Idempotency-Key"] = key;
-  const init = { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" };
+  const content = isFile ? body : body && JSON.stringify(body);
+  const init = { method, headers, signal, body: content, cache: "no-store" };
   const answer = await reach(ROOT + path + search(query), init);
   if (!answer.ok) throw new ApiError(answer.status, await problem(answer));
   return answer;

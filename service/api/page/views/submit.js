@@ -2,6 +2,7 @@
 
 import { ApiError, call, callAll } from "../api.js";
 import { h, render } from "../dom.js";
+import { filesField, sendFiles } from "../panels/send-files.js";
 import { errorNote } from "../parts.js";
 import { NUMBERS, field, readField } from "./fields.js";
 
@@ -51,6 +52,16 @@ export async function showSubmit({ main, params: [verb = "train"], query, signal
       draw();
     },
     send: () => send(state, draw, main),
+    sendFiles: async (files) => {
+      const tell = (text) => {
+        state.sending = text;
+        draw();
+      };
+      const names = await sendFiles(files, tell);
+      state.given.inputs = [...new Set([...(state.given.inputs ?? []), ...names])];
+      state.key = null;
+      if (!signal.aborted) await load();
+    },
   };
   await load();
 }
@@ -139,7 +150,17 @@ function view(state, act) {
       { class: "submit", key: verb, novalidate: true, on: { submit: onSubmit } },
       h("p", { class: "lead" }, form.summary),
       fault(state),
-      h("fieldset", {}, h("legend", {}, "What"), h("div", { class: "fields" }, things(state, act))),
+      h(
+        "fieldset",
+        {},
+        h("legend", {}, "What"),
+        h(
+          "div",
+          { class: "fields" },
+          things(state, act),
+          verb === "prepare" && filesField(state.sending, act.sendFiles),
+        ),
+      ),
       options(state, act),
       h(
         "fieldset",

@@ -57,14 +57,25 @@ def test_every_name_can_be_chosen_however_many_there_are(visit: Visit) -> None:
     visit.page.get_by_label("run (needed)").select_option("run-59")
 
 
-def test_raw_logs_that_were_sent_can_be_chosen(visit: Visit, client: Client) -> None:
-    for name in ("day_0.gz", "days/day_1.gz"):
-        client.call("PUT", f"/api/v1/uploads/{name}", content=b"x")
+def test_raw_logs_are_sent_and_chosen(visit: Visit, client: Client, tmp_path: Path) -> None:
+    client.call("PUT", "/api/v1/uploads/days/day_1.gz", content=b"x")
+    (tmp_path / "my day (2).csv").write_bytes(b"1,2")
+    (tmp_path / "day_3.csv").write_bytes(b"3")
     visit.open("submit/prepare")
     visit.page.get_by_label("method").select_option("criteo")
-    visit.page.get_by_label("inputs").select_option(["day_0.gz", "days/day_1.gz"])
+    files = [tmp_path / "my day (2).csv", tmp_path / "day_3.csv"]
+    visit.page.get_by_label("Send files").set_input_files(files)
+    expect(visit.page.get_by_text("Sent: my-day--2-.csv, day_3.csv.")).to_be_visible()
+    assert visit.examine() == []
+    visit.page.get_by_label("Send files").set_input_files(files[1:])
+    expect(visit.page.get_by_text("'day_3.csv' is among the uploads already")).to_be_visible()
+    inputs = visit.page.get_by_label("inputs")
+    expect(inputs).to_have_values(["day_3.csv", "my-day--2-.csv"])
+    inputs.select_option(["days/day_1.gz", "my-day--2-.csv"])
     visit.page.get_by_label("name").fill("chosen")
     visit.page.get_by_role("button", name="Submit").click()
     expect(visit.page.get_by_role("heading", name="chosen")).to_be_visible()
     (job,) = client.get("/jobs?name=chosen")["items"]
-    assert job["request"]["inputs"] == ["day_0.gz", "days/day_1.gz"]
+    assert sorted(job["request"]["inputs"]) == ["days/day_1.gz", "my-day--2-.csv"]
+    kept = client.service.home.path / "uploads" / "my-day--2-.csv"
+    assert kept.read_bytes() == b"1,2"
