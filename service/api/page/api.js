@@ -33,7 +33,8 @@ export const session = {
  * Ask the service for something.
  *
  * @param {string} path below /api/v1/
- * @param {{method?: string, query?: object, body?: object|Blob, key?: string, signal?: AbortSignal}} ask
+ * @param {{method?: string, query?: object, body?: object|Blob, key?: string,
+ *   signal?: AbortSignal}} ask
  * @returns {Promise<any>} the decoded body; null where there is none
  * @throws {ApiError}
  */

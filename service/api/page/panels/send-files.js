@@ -3,7 +3,8 @@
 import { ApiError, call } from "../api.js";
 import { h } from "../dom.js";
 
-const HELP = "Each can be chosen once it has come whole. Close this tab, and what is on its way is lost.";
+const HELP =
+  "Each can be chosen once it has come whole. Close this tab, and what is on its way is lost.";
 
 /** A field to choose files in; `sending` says what became of them. */
 export function filesField(sending, send) {
