@@ -51,6 +51,11 @@ class ServeModelCommand:
         for name in ("max_rows", "max_waiting_rows", "max_body_bytes"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
+        if self.max_waiting_rows < self.max_rows:
+            raise ValueError(
+                f"max_waiting_rows={self.max_waiting_rows}, expected at least "
+                f"max_rows={self.max_rows}: a request may have as many"
+            )
         if self.max_wait_ms < 0 or not self.poll_seconds > 0 or self.threads < 0:
             raise ValueError(
                 f"max_wait_ms={self.max_wait_ms}, poll_seconds={self.poll_seconds}, "

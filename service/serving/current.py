@@ -68,7 +68,7 @@ class CurrentModel:
         self._seen = self._print()
         try:
             artifact = await asyncio.to_thread(self._load, self._path)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # an outermost edge: libraries raise what they like of a file
             logger.warning("kept version %s: %s", self.artifact.manifest.version, error)
             self._count("refused")
             return False

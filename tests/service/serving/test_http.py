@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -182,15 +183,27 @@ def test_a_new_version_is_taken_under_load_and_no_request_is_dropped(fp32, serve
     assert counted["mixdim_serving_reloads_total[('outcome', 'taken')]"] == 1
 
 
-def test_a_broken_version_is_refused_and_the_old_one_stays(fp32, served_run, expected, tmp_path):
+def break_table(folder: Path, *, has_its_hash: bool) -> None:
+    """Cut a table short; with its hash it is as it was exported, and still cannot be read."""
+    manifest = read_manifest(folder)
+    name = next(name for name in manifest.files if name.startswith("tables/"))
+    (folder / name).unlink()  # what is served now is mapped into memory
+    (folder / name).write_bytes(b"half")
+    facts = describe_files(folder) if has_its_hash else manifest.files
+    write_manifest(replace(manifest, files=facts), folder)
+
+
+@pytest.mark.parametrize("has_its_hash", [False, True])
+def test_a_broken_version_is_refused_and_the_old_one_stays(
+    has_its_hash, fp32, served_run, expected, tmp_path
+):
     copied = tmp_path / "model"
     shutil.copytree(fp32, copied)
     model = CurrentModel(copied)
 
     async def ask() -> tuple[httpx.Response, httpx.Response, dict[str, float]]:
         async with serving(model) as client:
-            (copied / "program.pt2").write_bytes(b"half")
-            (copied / "artifact.json").touch()
+            break_table(copied, has_its_hash=has_its_hash)
             for _ in range(100):
                 await asyncio.sleep(0.05)
                 counted = await samples(client)
