@@ -96,6 +96,7 @@ def test_refused_input_is_not_tried_again(cluster: Cluster) -> None:
     status = cluster.status(key)
     assert status["exit_code"] == 2
     assert "restarts" not in status["message"]
+    assert "mixdim size: error: /nowhere holds no dataset.json" in status["message"]
 
 
 def test_the_printed_script_runs_as_it_is(cluster: Cluster, undisturbed: dict[str, str]) -> None:
