@@ -256,13 +256,14 @@ def check_field_name(name: str) -> None:
     """Refuse a name that no table can have: tables are modules by their field's name.
 
     Raises:
-        ValueError: If torch refuses it as a module's name.
+        ValueError: If torch refuses it as a module's name, or TorchRec would cut it at an @.
     """
-    if not name or "." in name or name in MODULE_WORDS:
-        better = name.replace(".", "_") if "." in name else f"{name or 'field'}_id"
+    plain = name.replace(".", "_").replace("@", "_")
+    if not name or name != plain or name in MODULE_WORDS:
+        better = f"{name or 'field'}_id" if name == plain else plain
         raise ValueError(
-            f"field {name!r}: torch takes no module of this name, and tables are modules; rename "
-            f"the column, for example to {better}"
+            f"field {name!r}: tables are modules, and torch takes none of this name, or TorchRec "
+            f"cuts it at the @; rename the column, for example to {better}"
         )
 
 

@@ -149,21 +149,23 @@ class WidthUnifier(nn.Module):
         return NarrowVectors(columns, groups["narrow"], self.field_dims)
 
     def _with_matrices(self, columns: Tensor) -> dict[Kind, list[Group]]:
-        """The groups of narrow fields, and of those to be widened."""
-        rows: dict[int, Tensor] = {}
+        """The groups of narrow fields, and of those to be widened, each field with its matrix."""
+        pools: dict[int, Tensor] = {}
         groups: dict[Kind, list[Group]] = {}
         for index, group in enumerate(self._groups):
-            if group.kind != "plain":
-                if group.dim not in rows:
-                    axes = torch.eye(group.dim, dtype=columns.dtype, device=columns.device)
-                    rows[group.dim] = torch.cat([*self._projected_rows(group.dim), axes])
-                read = rows[group.dim].index_select(0, self.get_buffer(f"rows_{index}"))
-                matrices = read.view(len(group.fields), -1, group.dim)  # (n, s, D_f)
-                found = Group(positions=group.positions, matrices=matrices)
-                groups.setdefault(group.kind, []).append(found)
+            if group.kind == "plain":
+                continue
+            if group.dim not in pools:
+                axes = torch.eye(group.dim, dtype=columns.dtype, device=columns.device)
+                pools[group.dim] = torch.cat([*self._projected_rows(group.dim), axes])
+            rows = pools[group.dim].index_select(0, self.get_buffer(f"rows_{index}"))
+            matrices = rows.view(len(group.fields), -1, group.dim)  # (n, s, D_f)
+            found = Group(positions=group.positions, matrices=matrices)
+            groups.setdefault(group.kind, []).append(found)
         return groups
 
     def _projected_rows(self, dim: int) -> list[Tensor]:
+        """The rows of all projections to a width ``(n d, D_f)``, in the order of their shapes."""
         return [
             stack.flatten(0, 1)
             for ((_, target), _), stack in zip(self.narrow_tables, self.projections, strict=False)
@@ -171,7 +173,10 @@ class WidthUnifier(nn.Module):
         ]
 
     def _rows_read_by(self, group: FieldGroup) -> list[int]:
-        """By column of its fields: which of all projections' rows, or of the axes behind them."""
+        """By column of its fields: which row of the pool of all projections to their width.
+
+        The pool is `_projected_rows`, and behind them the axes, for tables that need no projection.
+        """
         first: dict[str, int] = {}
         num_rows = 0
         for (width, dim), names in self.narrow_tables[: len(self.projections)]:

@@ -118,7 +118,7 @@ class Search:
         return self._sized(scheme, ())
 
     def fixed(self, scheme: SizingScheme, fields: Sequence[str] = ()) -> SizingFile:
-        """The widths of a scheme as they are.
+        """The widths of a scheme as they are, if the budget allows them.
 
         Args:
             scheme: Says how wide.
@@ -156,7 +156,7 @@ class Search:
         Raises:
             PlanError: If nothing fits the budget.
         """
-        limit = budget_bytes or self.budget_bytes
+        limit = self.budget_bytes if budget_bytes is None else budget_bytes
         if limit is None:
             return self._sized(scheme, fields, **request)
         sizing = self._sized(scheme, fields, budget=str(limit), **request)

@@ -17,7 +17,13 @@ def test_names_that_torch_refuses_are_refused_before_anything_is_built(name: str
         check_field_name(name)
 
 
-@pytest.mark.parametrize("name", ["types", "user_id", "größe", "a b", "a@b", "#1", "weight"])
+def test_names_that_torchrec_cuts_are_refused() -> None:
+    # The mean of a list was looked for under the name before the @: a KeyError, or another's mean.
+    with pytest.raises(ValueError, match="cuts it at the @; rename the column, for example to a_b"):
+        check_field_name("a@b")
+
+
+@pytest.mark.parametrize("name", ["types", "user_id", "größe", "a b", "#1", "weight"])
 def test_names_that_torch_takes_are_sized(name: str) -> None:
     nn.ModuleDict({name: nn.Identity()})
     stats = FieldStats(name=name, num_embeddings=3, num_lookups=3)

@@ -183,7 +183,7 @@ def test_parquet_and_csv_give_the_same_dataset(tmp_path):
         ({"categorical": ["site", "y"], "label": "y"}, "columns y play several parts"),
         ({"categorical": ["a/b"]}, "column 'a/b' cannot name a file"),
         ({"categorical": ["a" * 201]}, "cannot name a file; .* of at most 200 bytes"),
-        ({"categorical": ["a.b"]}, "field 'a.b': torch takes no module of this name"),
+        ({"categorical": ["a.b"]}, "field 'a.b': tables are modules, and torch takes none"),
         ({"delimiter": "::"}, "delimiter='::', expected one character"),
         ({"lists": {"tags": ""}}, "lists.tags='', expected the text between two values"),
     ],
