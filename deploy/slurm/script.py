@@ -54,7 +54,7 @@ def script(
     )
     lines = [
         "#!/bin/bash",
-        *(f"#SBATCH --{name}={value}" for name, value in asked.items()),
+        *(f"#SBATCH --{name}={shlex.quote(value)}" for name, value in asked.items()),
         f"#SBATCH --{'' if job.max_retries else 'no-'}requeue",
         "",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),

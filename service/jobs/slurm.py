@@ -87,7 +87,7 @@ class SlurmLauncher:
         return script(
             replace(job, name=key),
             options=self._options,
-            log=str(folder_of(self._folder, key) / LOG_FILE),
+            log=str(folder_of(self._folder, key) / LOG_FILE).replace("%", "%%"),  # no pattern
             python=self._python,
             rendezvous_port=rendezvous_port(key),
         )

@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -181,6 +183,15 @@ def test_secrets_of_the_service_reach_no_job(
     slurm({"squeue": "true", "sbatch": f"env > {tmp_path}/environment; echo 7"})
     SlurmLauncher(tmp_path / "jobs").submit("key", JOB)
     assert "postgresql" not in (tmp_path / "environment").read_text()
+
+
+def test_a_home_may_be_called_what_it_likes(tmp_path: Path) -> None:
+    folder = tmp_path / """it's 100% "mine" $x"""
+    text = SlurmLauncher(folder).describe("key", JOB)
+    (directive,) = re.findall(r"^#SBATCH (--output=.*)", text, re.MULTILINE)
+    # sbatch takes quotes as shells do, and % as the beginning of a pattern.
+    written = str(folder / "key" / "log.txt").replace("%", "%%")
+    assert shlex.split(directive) == [f"--output={written}"]
 
 
 def test_logs_are_read_from_where_slurm_writes_them(slurm: Fake, tmp_path: Path) -> None:
