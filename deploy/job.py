@@ -32,7 +32,8 @@ class Job:
         arguments: What follows the verb on the command line, one string an argument.
         name: Name that people see: lower-case letters, digits and dashes.
         nodes: Machines.
-        min_nodes: Machines that suffice to start or go on; `nodes` where it is None.
+        min_nodes: Machines that suffice to start or go on; `nodes` where it is None. A training
+            then needs ``--global-batch-size``, for it counts where it stands in global batches.
         ranks_per_node: Ranks on each machine.
         host: Named resources of a machine, see `deploy.resources`.
         image: Container image, for schedulers that use one.
@@ -129,6 +130,13 @@ def check(job: Job) -> None:
             raise ValueError(f"{name}={value}, expected at least {least}; try {least}")
     if not 1 <= job.fewest_nodes <= job.nodes:
         raise ValueError(f"min_nodes={job.min_nodes}, expected 1 to nodes={job.nodes}; try 1")
+    words = {word.partition("=")[0].replace("_", "-") for word in job.arguments}
+    if job.verb == "train" and job.fewest_nodes < job.nodes and "--global-batch-size" not in words:
+        raise ValueError(
+            f"nodes={job.node_range}: train would refuse to go on with another number of ranks in "
+            f"the middle of an epoch, where its global batch changes; give --global-batch-size, a "
+            f"multiple of the ranks of every number of machines"
+        )
     if job.nodes > 1 and not job.is_distributed:
         raise ValueError(
             f"nodes={job.nodes}: {job.verb} runs on one machine, on several only "

@@ -143,6 +143,10 @@ class TrainConfig:
     batch_size: int = 4096
     """Examples per rank and step; the global batch is ``batch_size`` times the ranks."""
 
+    global_batch_size: int = 0
+    """Examples per step over all ranks, which share them evenly, instead of ``batch_size``: stays
+    the same where the number of ranks may change, as with ``--nodes 1:2``. 0 for ``batch_size``."""
+
     max_steps: int = 0
     """Stop after this many steps; 0 for no limit."""
 
@@ -245,7 +249,8 @@ class TrainConfig:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}, expected at least 1")
         amounts = ("max_steps", "validate_every", "checkpoint_every", "seed", "metrics_port")
-        for name in (*amounts, "max_restarts", "profile", "hang_timeout"):
+        more = ("max_restarts", "profile", "hang_timeout", "global_batch_size")
+        for name in (*amounts, *more):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name}={value}, expected 0 or more")
         if self.seed >= 1 << 63:

@@ -16,42 +16,43 @@ AGENT: Final = (
 
 
 def pod_command(
-    command: Sequence[str], name: str, nodes: int, ranks_per_node: int, grace_seconds: int
+    command: Sequence[str], name: str, nodes: tuple[int, int], ranks_per_node: int, grace: int
 ) -> dict[str, list[str]]:
     """What a container's ``command`` and ``args`` are.
 
     Args:
         command: Verb of ``mixdim`` and its arguments.
         name: Name of the job; its first pod is ``NAME-0.NAME``.
-        nodes: Pods.
+        nodes: Pods that suffice, the first among them, and pods that there may be.
         ranks_per_node: Ranks in each pod.
-        grace_seconds: What the pod gets to end when it is told to.
+        grace: Seconds that the pod gets to end when it is told to.
 
     Raises:
         ValueError: If the verb cannot run on several nodes, or there is none.
     """
     verb, *arguments = command or [""]
+    fewest, most = nodes
     if not verb or verb.startswith("-"):
         raise ValueError(f"command={list(command)!r} has no verb; begin with one, such as train")
-    if nodes > 1 and verb not in SEVERAL_NODES:
-        raise ValueError(f"nodes={nodes}, but {verb} runs on one; expected nodes=1")
+    if most > 1 and verb not in SEVERAL_NODES:
+        raise ValueError(f"nodes={most}, but {verb} runs on one; expected nodes=1")
     if verb == "train" and not {"--resume", "--overwrite"} & set(arguments):
         arguments.append("--resume")  # a pod that was evicted is started again
     if flag_value(command, "--metrics-port") and not flag_value(command, "--metrics-host"):
         arguments += ["--metrics-host", "0.0.0.0"]  # Prometheus is not in this pod
-    if nodes == 1:
+    if most == 1:
         if ranks_per_node > 1 and not flag_value(command, "--nproc"):
             arguments += ["--nproc", str(ranks_per_node)]
         return {"command": ["mixdim"], "args": _literal([verb, *arguments])}
     agent = [
-        f"--nnodes={nodes}",
+        f"--nnodes={most if fewest == most else f'{fewest}:{most}'}",
         f"--nproc-per-node={ranks_per_node}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={name}-0.{name}:{RENDEZVOUS_PORT}",
         f"--rdzv-id={name}",
         "--local-addr=$(POD_IP)",
         "--max-restarts=0",  # the Job starts pods again, on other machines where it must
-        f"--shutdown-timeout={max(1, grace_seconds - AGENT_SECONDS)}",
+        f"--shutdown-timeout={max(1, grace - AGENT_SECONDS)}",
     ]
     return {
         "command": ["sh", "-c", AGENT, "agent"],

@@ -21,6 +21,29 @@ FINAL_EXIT_CODES: Final = [2, 3]
 """Rejected input, and tables that do not fit: another start would end the same way."""
 STOPPED_EXIT_CODE: Final = 143
 """A checkpoint was written because somebody asked for it: no failure."""
+LETS_JOIN: Final = MappingProxyType({"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"})
+"""Without it, torch 2.13's agents wait for each other for ever when a pod joins."""
+FAILURES: Final = [
+    {
+        "action": "FailJob",
+        "onExitCodes": {
+            "containerName": "mixdim",
+            "operator": "In",
+            "values": FINAL_EXIT_CODES,
+        },
+    },
+    {
+        "action": "Ignore",
+        "onExitCodes": {
+            "containerName": "mixdim",
+            "operator": "In",
+            "values": [STOPPED_EXIT_CODE],
+        },
+    },
+    # A drained or preempted node is not the job's fault.
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+]
+"""What a pod's end means for the Job."""
 KEPT_SECONDS: Final = 7 * 24 * 3600
 """How long an ended Job can be looked at."""
 EVERYBODY: Final[Mapping[str, str]] = MappingProxyType({"mixdim": "/shared"})
@@ -33,6 +56,7 @@ def manifest(
     resource: "Resource",
     image: str = "mixdim:latest",
     nodes: int = 1,
+    min_nodes: int | None = None,
     ranks_per_node: int = 1,
     volumes: Mapping[str, str] = EVERYBODY,
     environment: Mapping[str, str] = MappingProxyType({}),
@@ -51,6 +75,8 @@ def manifest(
         resource: What a pod may use.
         image: Container image; pods start ``mixdim`` or ``python`` in it.
         nodes: Pods, each on a machine of its own where there are enough.
+        min_nodes: Pods that suffice to start or go on, the first among them; all where it is None.
+            A training then needs ``--global-batch-size``.
         ranks_per_node: Ranks in each pod; on GPUs as many as a pod has.
         volumes: Persistent volume claim -> where pods see it; several nodes need ReadWriteMany.
         environment: Environment variables of every rank.
@@ -60,7 +86,8 @@ def manifest(
     Raises:
         ValueError: If a name or number cannot be, or a verb cannot run on several nodes.
     """
-    _check(name, nodes, ranks_per_node, max_retries)
+    fewest = nodes if min_nodes is None else min_nodes
+    _check(name, (fewest, nodes), ranks_per_node, max_retries)
     labels = {
         "app.kubernetes.io/name": "mixdim",
         "app.kubernetes.io/component": command[0] if command else "",
@@ -69,23 +96,21 @@ def manifest(
     ports = metrics_ports(command, ranks_per_node)
     threads = {"OMP_NUM_THREADS": str(max(1, int(resource.cpu) // ranks_per_node))}
     pod = pod_spec(
-        pod_command(command, name, nodes, ranks_per_node, grace_seconds),
+        pod_command(command, name, (fewest, nodes), ranks_per_node, grace_seconds),
         image=image,
         resource=resource,
         volumes=volumes,
-        environment={**threads, **environment},
+        environment={**threads, **(LETS_JOIN if fewest < nodes else {}), **environment},
         ports=ports,
     )
     pod |= {"terminationGracePeriodSeconds": grace_seconds, "subdomain": name}
-    objects = [_job(name, labels, pod, nodes, max_retries)]
+    objects = [_job(name, labels, pod, (fewest, nodes), max_retries)]
     if nodes > 1:
         pod["topologySpreadConstraints"] = [_one_a_machine(labels)]
         objects = [_rendezvous(name, labels), _walls(name, labels, ports), *objects]
-    objects.append(_no_disruption(name, labels, nodes))
+    objects.append(_no_disruption(name, labels, fewest))
     if ports:
-        monitor = _object("PodMonitor", "monitoring.coreos.com/v1", name, labels)
-        scraped = pod_monitor_spec(command, name, labels, list(ports), nodes)
-        objects.append({**monitor, "spec": scraped})
+        objects.append(_monitor(command, name, labels, list(ports), nodes))
     return objects
 
 
@@ -104,14 +129,17 @@ class _Plain(yaml.SafeDumper):
         return True
 
 
-def _check(name: str, nodes: int, ranks_per_node: int, max_retries: int) -> None:
-    longest = MAX_NAME - len(f"-{nodes - 1}")
+def _check(name: str, nodes: tuple[int, int], ranks_per_node: int, max_retries: int) -> None:
+    fewest, most = nodes
+    longest = MAX_NAME - len(f"-{most - 1}")
     if not NAME.fullmatch(name) or len(name) > longest:
         raise ValueError(
             f"name={name!r} cannot be a host name; expected at most {longest} lower-case letters, "
             f"digits and dashes, starting with a letter and not ending with a dash"
         )
-    least = {"nodes": (nodes, 1), "ranks_per_node": (ranks_per_node, 1)}
+    if not 1 <= fewest <= max(1, most):
+        raise ValueError(f"min_nodes={fewest}, expected 1 to nodes={most}; try 1")
+    least = {"nodes": (most, 1), "ranks_per_node": (ranks_per_node, 1)}
     for what, (value, low) in {**least, "max_retries": (max_retries, 0)}.items():
         if value < low:
             raise ValueError(f"{what}={value}, expected at least {low}; give it as a whole number")
@@ -123,38 +151,26 @@ def _object(kind: str, version: str, name: str, labels: Mapping[str, str]) -> di
 
 
 def _job(
-    name: str, labels: Mapping[str, str], pod: Mapping[str, Any], nodes: int, max_retries: int
+    name: str,
+    labels: Mapping[str, str],
+    pod: Mapping[str, Any],
+    nodes: tuple[int, int],
+    max_retries: int,
 ) -> dict[str, Any]:
-    rules = [
-        {
-            "action": "FailJob",
-            "onExitCodes": {
-                "containerName": "mixdim",
-                "operator": "In",
-                "values": FINAL_EXIT_CODES,
-            },
-        },
-        {
-            "action": "Ignore",
-            "onExitCodes": {
-                "containerName": "mixdim",
-                "operator": "In",
-                "values": [STOPPED_EXIT_CODE],
-            },
-        },
-        # A drained or preempted node is not the job's fault.
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-    ]
+    fewest, most = nodes
+    # The first pod has every step of the run; those that never came have no part in its success.
+    done = {"successPolicy": {"rules": [{"succeededIndexes": "0"}]}} if fewest < most else {}
     return {
         **_object("Job", "batch/v1", name, labels),
         "spec": {
             "completionMode": "Indexed",
-            "completions": nodes,
-            "parallelism": nodes,
+            "completions": most,
+            "parallelism": most,
+            **done,
             # A failed start counts once a pod: only when all have failed, the start has.
-            "backoffLimit": (max_retries + 1) * nodes - 1,
+            "backoffLimit": (max_retries + 1) * most - 1,
             "podReplacementPolicy": "Failed",  # two pods never write one checkpoint
-            "podFailurePolicy": {"rules": rules},
+            "podFailurePolicy": {"rules": FAILURES},
             "ttlSecondsAfterFinished": KEPT_SECONDS,
             "template": {"metadata": {"labels": dict(labels)}, "spec": dict(pod)},
         },
@@ -188,6 +204,13 @@ def _walls(name: str, labels: Mapping[str, str], ports: Mapping[str, int]) -> di
     }
 
 
+def _monitor(
+    command: Sequence[str], name: str, labels: Mapping[str, str], ports: Sequence[str], nodes: int
+) -> dict[str, Any]:
+    monitor = _object("PodMonitor", "monitoring.coreos.com/v1", name, labels)
+    return {**monitor, "spec": pod_monitor_spec(command, name, labels, ports, nodes)}
+
+
 def _one_a_machine(labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "maxSkew": 1,
@@ -198,7 +221,7 @@ def _one_a_machine(labels: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _no_disruption(name: str, labels: Mapping[str, str], nodes: int) -> dict[str, Any]:
-    """Losing one pod stops all; who drains a machine suspends the Job first."""
+    """Losing one of the pods that it takes stops all; who drains a machine suspends the Job."""
     return {
         **_object("PodDisruptionBudget", "policy/v1", name, labels),
         "spec": {"minAvailable": nodes, "selector": {"matchLabels": dict(labels)}},

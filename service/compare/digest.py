@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -21,6 +22,8 @@ WITHOUT_EFFECT: Final = frozenset(
     }
 )
 """Settings of a training that do not change its result, or are hashed by content."""
+LATER: Final[Mapping[str, Any]] = MappingProxyType({"global_batch_size": 0})
+"""Settings that came later: with such a value, runs are what they were without them."""
 
 
 def digest_of(
@@ -44,7 +47,11 @@ def digest_of(
     deciding = {
         "dataset": dataset,
         "plan": _deciding(sizing),
-        "training": {key: value for key, value in settings.items() if key not in WITHOUT_EFFECT},
+        "training": {
+            key: value
+            for key, value in settings.items()
+            if key not in WITHOUT_EFFECT and (key not in LATER or value != LATER[key])
+        },
         "slices": sorted(slices),
     }
     text = json.dumps(deciding, sort_keys=True, separators=(",", ":"), default=str)

@@ -47,6 +47,7 @@ def kubernetes_manifest(job: Job, _options: Options) -> str:
         resource=find_resource(job.host),
         image=job.image,
         nodes=job.nodes,
+        min_nodes=job.fewest_nodes,
         ranks_per_node=job.ranks_per_node,
         environment=job.environment,
         max_retries=job.max_retries,

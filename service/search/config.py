@@ -14,13 +14,13 @@ from service.sizing import DEFAULT_BASE_DIM
 
 SET_BY_SEARCH: Final = (
     *("sizing", "plan", "embeddings", "warm_start", "warm_columns"),
-    *("resume_from", "resume_data"),
+    *("resume_from", "resume_data", "global_batch_size"),
 )
 """Settings of a training that every stage gets from the search."""
 FREE_ON_RESUME: Final = frozenset(
     {"output", "resume", "overwrite", "nproc", "max_restarts", "metrics_port", "metrics_host"}
     | {"hang_timeout", "log_every", "profile", "keep_checkpoints", "checkpoint_every"}
-    | {"checkpoint_async", "log_to"}
+    | {"checkpoint_async", "log_to", "global_batch_size"}
 )
 """Settings of the training that a resumed search may change: they do not change what is found."""
 

@@ -27,7 +27,7 @@ from service.train.rates import Rates
 from service.train.record import record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
-from service.train.run_data import RunData
+from service.train.run_data import RunData, shared_among
 from service.train.skip import MAX_SKIPS, behind, examples_of
 from service.train.task import StepOutput
 from service.train.turns import Turns
@@ -52,6 +52,7 @@ def train(config: TrainConfig) -> TrainResult:
     joined = joined_ranks(config.device, timeout_seconds=patience)
     with joined as ranks, StopRequest().listening() as stop, ExitStack() as held:
         ranks.from_first(lambda: held.enter_context(RunFolder(config.output).held()))
+        config = shared_among(ranks.world_size, config)
         return _Training(resumed_from(config, ranks), ranks, stop).run()
 
 

@@ -1,10 +1,30 @@
 """The splits of a run's dataset as its tables read them."""
 
+from dataclasses import replace
+
 from models.layout import Layout
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo, Split
 from service.data.loader import Loader
 from service.distributed import Ranks
+
+
+def shared_among(world_size: int, config: TrainConfig) -> TrainConfig:
+    """The same training with each rank's share of its global batch, where it has one.
+
+    Raises:
+        ValueError: If ranks cannot share it evenly.
+    """
+    examples = config.global_batch_size
+    if not examples:
+        return config
+    if examples % world_size:
+        fitting = -(-examples // world_size) * world_size
+        raise ValueError(
+            f"global_batch_size={examples:,} on {world_size} ranks, expected a multiple of them; "
+            f"try {fitting}"
+        )
+    return replace(config, batch_size=examples // world_size)
 
 
 class RunData:

@@ -38,7 +38,7 @@ JOBS: Mapping[str, Callable[[], AppDef]] = {
     ),
     "train": partial(
         components.train,
-        *("--epochs", "3"),
+        *("--epochs", "3", "--global-batch-size", "65536"),
         data="/data",
         sizing="$HOME/s.json",
         output="/runs/a;b",
@@ -54,7 +54,10 @@ PRINTED = {name: FORMS[name] for name in ("torchrun", "slurm")}
 """What is written by us; the manifest for Kubernetes has golden files of its own."""
 JOB = Job(
     "train",
-    ("dlrm", "--data", "$HOME/my data", "--output", "/runs/a", "--metrics-port", "9400"),
+    (
+        *("dlrm", "--data", "$HOME/my data", "--output", "/runs/a", "--metrics-port", "9400"),
+        *("--global-batch-size", "65536"),
+    ),
     "click-model",
     nodes=2,
     min_nodes=1,

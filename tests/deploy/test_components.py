@@ -157,7 +157,7 @@ def test_mounts_reach_the_container() -> None:
 
 
 def test_an_elastic_job_lets_machines_join_it() -> None:
-    (role,) = train(nnodes="1:3").roles
+    (role,) = train("--global-batch-size", "60", nnodes="1:3").roles
     assert (role.min_replicas, role.num_replicas) == (1, 3)
     assert "--nnodes=1:3 " in role.args[-1]
     assert role.env["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1", "torch 2.13 hangs without it"
@@ -168,6 +168,7 @@ def test_an_elastic_job_lets_machines_join_it() -> None:
     ("wrong", "why"),
     [
         ({"nnodes": "two"}, "nodes='two', expected a number, or MIN:MAX; try 1:2"),
+        ({"nnodes": "1:2"}, "nodes=1:2: train would refuse to go on with another number of ranks"),
         ({"nnodes": "3:2"}, "min_nodes=3, expected 1 to nodes=2"),
         ({"nproc_per_node": 0}, "ranks_per_node=0, expected at least 1"),
         ({"env": "A B=1"}, "environment variable 'A B', expected letters, digits and underscores"),

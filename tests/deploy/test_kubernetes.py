@@ -42,6 +42,22 @@ def test_every_version_of_kubernetes_takes_the_objects(version: str) -> None:
         kubernetes_validate.validate(thing, version, strict=True)
 
 
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_a_job_that_goes_on_with_fewer_nodes_is_done_when_its_first_pod_is(version: str) -> None:
+    objects = together(min_nodes=1)
+    for thing in objects:
+        kubernetes_validate.validate(thing, version, strict=True)
+    job = by_kind(objects)["Job"]["spec"]
+    assert (job["completions"], job["parallelism"]) == (3, 3)
+    assert job["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
+    assert by_kind(objects)["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
+    assert "--nnodes=1:3" in arguments(objects)
+    joins = {"name": "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "value": "1"}
+    assert joins in container(objects)["env"]
+    assert joins not in container(together())["env"]
+    assert "successPolicy" not in by_kind(together(min_nodes=3))["Job"]["spec"]
+
+
 def test_an_unknown_field_would_be_noticed() -> None:
     job = copy.deepcopy(by_kind(alone())["Job"])
     job["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsRoot"] = False
@@ -161,6 +177,8 @@ def test_what_cannot_run_is_refused() -> None:
         manifest(["size", "data"], name="a", nodes=2, resource=find_resource("cpu-small"))
     with pytest.raises(ValueError, match=r"command=\['--data'\] has no verb"):
         manifest(["--data"], name="a", resource=find_resource("cpu-small"))
+    with pytest.raises(ValueError, match="min_nodes=4, expected 1 to nodes=3; try 1"):
+        together(min_nodes=4)
     with pytest.raises(ValueError, match="ranks_per_node=0, expected at least 1"):
         alone(ranks_per_node=0)
 

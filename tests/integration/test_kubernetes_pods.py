@@ -64,14 +64,19 @@ class Pods:
     Args:
         objects: The job's manifest.
         folder: Gets the output and the exit code of every pod.
+        pending: Pods for which there is no node at first.
     """
 
-    def __init__(self, objects: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    def __init__(
+        self, objects: Sequence[Mapping[str, Any]], folder: Path, pending: Sequence[int] = ()
+    ) -> None:
         (job,) = (thing for thing in objects if thing["kind"] == "Job")
         (self._container,) = job["spec"]["template"]["spec"]["containers"]
         self._name = job["metadata"]["name"]
         self._folder = folder
         folder.mkdir()
+        for pod in set(range(NODES)) - {*pending}:
+            self.schedule(pod)
         hosts = [f"127.0.1.1{pod} {self._name}-{pod}.{self._name}" for pod in range(NODES)]
         (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *hosts, ""]))
         script = ["sh", "-c", START, "start", str(NODES), str(folder / "hosts")]
@@ -97,7 +102,12 @@ class Pods:
             "os.execvpe(w[0], w, e)"
         )
         run = f'{sys.executable} -c "{code}" > {place}.log 2>&1'
-        return f"hostname {self._name}-{number}; {run}; echo $? > {place}.exit"
+        pending = f"until [ -e {place}.node ]; do sleep 0.1; done"
+        return f"hostname {self._name}-{number}; {pending}; {run}; echo $? > {place}.exit"
+
+    def schedule(self, number: int) -> None:
+        """Give a pod its node."""
+        (self._folder / f"{number}.node").touch()
 
     def tell(self, number: int) -> None:
         """What a kubelet does to a pod that is evicted."""
@@ -124,10 +134,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def training(home: Path, run: str, *flags: str) -> list[dict[str, Any]]:
+def training(
+    home: Path, run: str, *flags: str, min_nodes: int | None = None
+) -> list[dict[str, Any]]:
     places = ("--data", f"{home}/data", "--sizing", f"{home}/sizing.json")
     command = ("train", "smoke", *places, "--output", f"{home}/{run}", *flags)
-    return manifest(command, name="a", nodes=NODES, resource=find_resource("cpu-small"))
+    resource = find_resource("cpu-small")
+    return manifest(command, name="a", nodes=NODES, min_nodes=min_nodes, resource=resource)
+
+
+def wait_for_steps(run: Path, world_size: int, pods: Pods) -> None:
+    """Wait until so many ranks have told of a step."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    record, metrics, before = run / "run.json", run / "metrics.jsonl", None
+    while True:
+        if record.exists() and json.loads(record.read_text())["world_size"] == world_size:
+            lines = metrics.read_text() if metrics.exists() else ""
+            before = lines if before is None else before
+            if len(lines) > len(before):
+                return
+        assert time.monotonic() < deadline, pods.log(0) + pods.log(1)
+        time.sleep(0.05)
 
 
 def test_two_pods_find_each_other_and_train_one_model(home: Path, tmp_path: Path) -> None:
@@ -150,11 +177,7 @@ def test_a_pod_that_is_evicted_saves_all_and_its_successors_go_on(
     long = ("--max-steps", "200", "--epochs", "20", "--patience", "20", "--batch-size", "8")
     objects = training(home, "evicted", *long)
     pods = Pods(objects, tmp_path / "a")
-    metrics = home / "evicted" / "metrics.jsonl"
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not metrics.exists() or not metrics.read_text():
-        assert time.monotonic() < deadline, pods.log(0) + pods.log(1)
-        time.sleep(0.05)
+    wait_for_steps(home / "evicted", NODES, pods)
     pods.tell(1)
     assert pods.exit_codes() == [ENDS["stopped"]] * NODES, pods.log(0) + pods.log(1)
     saved = max((home / "evicted" / "checkpoints").glob("step-*"))
@@ -164,3 +187,18 @@ def test_a_pod_that_is_evicted_saves_all_and_its_successors_go_on(
     first = re.search(r"^step (\d+)/", again.log(0) + again.log(1), re.MULTILINE)
     assert first
     assert int(first[1]) > int(saved.name.removeprefix("step-"))
+
+
+def test_a_pod_that_comes_late_joins_a_training_that_began_without_it(
+    home: Path, tmp_path: Path
+) -> None:
+    endless = ("--max-steps", "1000000", "--epochs", "100000", "--patience", "100000")
+    objects = training(home, "late", *endless, "--global-batch-size", "8", min_nodes=1)
+    pods = Pods(objects, tmp_path / "a", pending=[1])
+    wait_for_steps(home / "late", 1, pods)
+    pods.schedule(1)
+    wait_for_steps(home / "late", NODES, pods)
+    pods.tell(1)
+    assert pods.exit_codes() == [ENDS["stopped"]] * NODES, pods.log(0) + pods.log(1)
+    steps = [int(found) for found in re.findall(r"^step (\d+)/", pods.log(0), re.MULTILINE)]
+    assert steps == sorted(set(steps))  # it went on from its checkpoint

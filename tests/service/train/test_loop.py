@@ -17,6 +17,7 @@ from service.sharding_file import read_sharding
 from service.sizing import read_sizing, write_sizing
 from service.train.evaluate_run import EvaluateConfig, evaluate_run
 from service.train.loop import train
+from service.train.run_data import shared_among
 from tests.datasets import rewrite, write_dataset
 from tests.service.train.runs import make_run, sharded
 
@@ -184,6 +185,14 @@ def test_what_one_rank_refuses_the_command_refuses(tmp_path):
     config = make_run(tmp_path, network=MFNetwork())
     with pytest.raises(ValueError, match="mf multiplies two fields, the sizing plan has 4"):
         launch(train, config, nproc=2, name="refused")
+
+
+def test_ranks_share_a_global_batch_evenly_or_say_which_they_could():
+    config = TrainConfig(global_batch_size=12, batch_size=99)
+    assert [shared_among(ranks, config).batch_size for ranks in (1, 2, 3)] == [12, 6, 4]
+    assert shared_among(5, TrainConfig(batch_size=7)).batch_size == 7
+    with pytest.raises(ValueError, match=r"global_batch_size=12 on 5 ranks, .*; try 15"):
+        shared_among(5, config)
 
 
 @pytest.mark.dist
