@@ -23,7 +23,7 @@ class Cost:
     """Search by base training, paired by seed."""
     memory_ratio: float | None
     """Peak memory of the search, or of the training where there is none, by that of the base
-    training; what an idle process holds is left out of both."""
+    training; what the process held before is left out of both."""
     is_searched: bool = False
     """Whether a search says so, and not the sum of warm-ups."""
 
@@ -68,10 +68,8 @@ def _search(run: Record, records: Mapping[str, Record]) -> Mapping[Unit, float]:
 
 
 def _memory(run: Record) -> float | None:
-    """Peak memory above that of an idle process."""
-    peak = (run.get("search") or run).get("peak_memory_bytes")
-    idle = run.get("idle_memory_bytes")
-    return peak - idle if peak is not None and idle is not None else None
+    """Most memory above what the process held before."""
+    return (run.get("search") or run).get("own_memory_bytes")
 
 
 def _mean_ratio(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:

@@ -19,7 +19,7 @@ from service.compare.figures import figures_of, widths_of
 from service.compare.records import INFEASIBLE
 from service.compare.spec import Rounded
 from service.config import TrainConfig
-from service.peak_memory import forget_peak_memory, memory_bytes, peak_memory_bytes
+from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, without_nan
 from service.search.config import SearchConfig
@@ -77,21 +77,19 @@ def work(connection: Connection, log: Path, threads: int) -> None:
     configure_logs()
     keep_freed_memory()
     torch.set_num_threads(threads)
-    idle = memory_bytes()
     while True:
         try:
             job: Job = connection.recv()
-            connection.send(answer(job, idle))
+            connection.send(answer(job))
         except (EOFError, OSError):  # the other end has hung up
             return
 
 
-def answer(job: Job, idle_memory_bytes: int | None) -> dict[str, Any] | str:
+def answer(job: Job) -> dict[str, Any] | str:
     """Train, score, tidy up; what went wrong is an answer too.
 
     Args:
         job: The run.
-        idle_memory_bytes: What this process held before its first run.
     """
     started = time.perf_counter()
     logger.info("run %s", job.config.output.name)
@@ -108,11 +106,10 @@ def answer(job: Job, idle_memory_bytes: int | None) -> dict[str, Any] | str:
     if outcome is None:
         return STOPPED
     seconds = round(time.perf_counter() - started, 3)
-    return outcome | {"seconds": seconds, "idle_memory_bytes": idle_memory_bytes}
+    return outcome | {"seconds": seconds}
 
 
 def _train(job: Job) -> dict[str, Any] | None:
-    forget_peak_memory()
     job = _multiplying_alike(job)
     trained = _found(job) if job.search is not None else _planned(job)
     if trained is None:
@@ -160,13 +157,15 @@ def _planned(job: Job) -> tuple[Path, dict[str, Any]] | None:
 
     if job.request is not None:
         write_sizing(size_dataset(job.config.data, job.request), job.config.sizing)
+    peak = PeakMemory()
     if train(job.config).stopped_by:
         return None
     sizing = read_sizing(job.config.sizing)
     return job.config.output, {
         "widths": widths_of(sizing),
         "bytes": figures_of(sizing, job.config),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak.total_bytes,
+        "own_memory_bytes": peak.own_bytes,
     }
 
 
@@ -180,14 +179,15 @@ def _found(job: Job) -> tuple[Path, dict[str, Any]] | None:
     except Stopped:
         return None
     assert record.run is not None  # it was asked to train what it finds
-    peaks = {stage["name"]: stage["peak_memory_bytes"] for stage in record.stages}
+    retrained = next((stage for stage in record.stages if stage["name"] == RETRAINED), {})
     return job.config.output / record.run, {
         "widths": record.widths,
         "bytes": record.figures,
         "search": record.cost,
         "stages": record.stages,
         "notes": record.notes,
-        "peak_memory_bytes": peaks.get(RETRAINED),
+        "peak_memory_bytes": retrained.get("peak_memory_bytes"),
+        "own_memory_bytes": retrained.get("own_memory_bytes"),
     }
 
 

@@ -82,9 +82,12 @@ def read_record(folder: Path) -> SearchRecord | None:
 def cost_of(stages: Sequence[Stage]) -> dict[str, float | None]:
     """What stages took together; the retraining and its export are not part of the search."""
     own = [stage for stage in stages if stage.name not in {RETRAINED, EXPORTED}]
-    peaks = [stage.peak_memory_bytes for stage in own if stage.peak_memory_bytes is not None]
+    most = {
+        name: max((getattr(s, name) for s in own if getattr(s, name) is not None), default=None)
+        for name in ("peak_memory_bytes", "own_memory_bytes")
+    }
     return {
         "examples": sum(stage.examples for stage in own),
         "seconds": sum(stage.seconds for stage in own),
-        "peak_memory_bytes": max(peaks, default=None),
+        **most,
     }

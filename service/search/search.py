@@ -15,7 +15,7 @@ from models.tables import FieldStats, PlanError, SizingPlan
 from service.compare.digest import digest_of
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE, Split, read_dataset_info
-from service.peak_memory import forget_peak_memory, peak_memory_bytes
+from service.peak_memory import PeakMemory
 from service.run_folder import RunFolder, file_sha256
 from service.search.config import SearchConfig
 from service.search.methods import SERVED
@@ -95,7 +95,7 @@ class Search:
                 from models.layers.linear import set_matmul
 
                 set_matmul(matmul)  # whoever starts again at this stage computes the same
-            forget_peak_memory()
+            peak = PeakMemory()
             started = time.perf_counter()
             found, num_examples = make()
             return Stage(
@@ -103,7 +103,8 @@ class Search:
                 folder=self.folder / STAGES / name,
                 examples=num_examples,
                 seconds=time.perf_counter() - started,
-                peak_memory_bytes=peak_memory_bytes(),
+                peak_memory_bytes=peak.total_bytes,
+                own_memory_bytes=peak.own_bytes,
                 found=json.loads(json.dumps(found)),  # as one that starts again reads it
             )
 

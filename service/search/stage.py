@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import TypeAdapter
 
 from service.config import TrainConfig
-from service.peak_memory import forget_peak_memory, peak_memory_bytes
+from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, without_nan
 from service.stop import Stopped
@@ -31,6 +31,8 @@ class Stage:
     """Of training, loading included, validations and checkpoints not; or of measuring."""
     peak_memory_bytes: int | None = None
     """Most memory of the first rank, with torch and its libraries; None where unknown."""
+    own_memory_bytes: int | None = None
+    """The same above what the rank held when the stage began."""
     validation: dict[str, float | None] = field(default_factory=dict)
     """Scores of the best checkpoint."""
     test: dict[str, float | None] = field(default_factory=dict)
@@ -76,7 +78,7 @@ def train_stage(name: str, config: TrainConfig) -> Stage:
         Stopped: If somebody said stop; there is a checkpoint.
         ValueError: What the training refuses; `PlanError` and `JobError` likewise.
     """
-    peak = None
+    trained = None
     if not (config.output / RESULT_FILE).is_file():
         from service.distributed import launch  # takes seconds, which a finished stage spares
 
@@ -85,8 +87,7 @@ def train_stage(name: str, config: TrainConfig) -> Stage:
         trained = launch(_train, config, nproc=config.nproc, name="mixdim-search", **restarts)
         if trained.stopped_by:
             raise Stopped(Signals[trained.stopped_by])
-        peak = trained.peak_memory_bytes
-    return _finished(name, config.output, peak)
+    return _finished(name, config.output, trained)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,18 +96,23 @@ class _Trained:
 
     stopped_by: str | None
     peak_memory_bytes: int | None
+    own_memory_bytes: int | None
 
 
 def _train(config: TrainConfig) -> _Trained:
     from service.train.loop import train
 
-    forget_peak_memory()
+    peak = PeakMemory()
     result: TrainResult = train(config)
-    return _Trained(stopped_by=result.stopped_by, peak_memory_bytes=peak_memory_bytes())
+    return _Trained(
+        stopped_by=result.stopped_by,
+        peak_memory_bytes=peak.total_bytes,
+        own_memory_bytes=peak.own_bytes,
+    )
 
 
-def _finished(name: str, folder: Path, peak: int | None) -> Stage:
-    """What a run's files say of it."""
+def _finished(name: str, folder: Path, trained: _Trained | None) -> Stage:
+    """What a run's files say of it, and its rank if it has trained just now."""
     result = json.loads((folder / RESULT_FILE).read_text())
     lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
     scored = [line for line in lines if line["kind"] == "validation"]
@@ -119,7 +125,8 @@ def _finished(name: str, folder: Path, peak: int | None) -> Stage:
         folder=folder,
         examples=cost.examples,
         seconds=cost.seconds,
-        peak_memory_bytes=peak,
+        peak_memory_bytes=trained.peak_memory_bytes if trained else None,
+        own_memory_bytes=trained.own_memory_bytes if trained else None,
         validation={key: best[key] for key in result["scores"] if key in best},
         test=dict(without_nan(result["scores"])) if result["split"] == "test" else {},
     )

@@ -114,11 +114,11 @@ def test_searches_are_compared_at_equal_bytes_and_share_their_base(tmp_path, cap
 def test_costs_are_counted_in_trainings_of_the_widest_baseline():
     cells, records = recorded()
     for record in records.values():
-        record |= {"training": {"examples": 100, "seconds": 2.0}, "idle_memory_bytes": 50}
-        record["peak_memory_bytes"] = 250
+        record |= {"training": {"examples": 100, "seconds": 2.0}}
+        record["own_memory_bytes"] = 200
     for name, record in records.items():
         if name.startswith("narrow"):
-            cost = {"examples": 250, "seconds": 7.0, "peak_memory_bytes": 550}
+            cost = {"examples": 250, "seconds": 7.0, "own_memory_bytes": 500}
             record |= {"search": cost, "needs": []}
     found = frontier(SPEC, cells, records)
     narrow, uniform = found[0].cost, found[2].cost

@@ -15,7 +15,7 @@ import pytest
 from tests.service.warm_runs import make_data
 
 ROOT = Path(__file__).parents[3]
-TIMES = {"seconds", "peak_memory_bytes"}
+TIMES = {"seconds", "peak_memory_bytes", "own_memory_bytes"}
 PATIENCE_SECONDS = 1800
 """Of a command of a minute: two ranks start twice and write a checkpoint every ten steps, each of
 which has been seen to take a minute on a machine with fifty times the work it can do."""
