@@ -32,6 +32,6 @@ NOT_HERE: Mapping[str, str] = {
     r"^docker build .* --target service": (
         "a Docker engine; `make test-image` builds what it is made of, and runs its health check"
     ),
-    r"^docker compose (?!.* exec )": "a Docker engine, and images of others",
+    r"^(\w+=\S+ )?docker compose (?!.* exec )": "a Docker engine, and images of others",
 }
 """Lines, and what they need that continuous integration does not have."""

@@ -107,7 +107,7 @@ PAGES: Mapping[str, Scene] = {
         ),
     ),
     "docs/monitoring.md": Scene(
-        before=LARGER,
+        before=f'{LARGER}\nln -s "$REPOSITORY/deploy" deploy',
         rules=(
             Rule(
                 line="^mixdim train",
@@ -115,6 +115,7 @@ PAGES: Mapping[str, Scene] = {
                 until="http://127.0.0.1:9400/metrics",
             ),
             Rule(line="^curl", why="", after='grep -q "^mixdim_train" "$OUT"'),
+            Rule(line="^sed", why="", after='grep -q "https://docs.example.org/" "$OUT"'),
         ),
     ),
     "docs/runbook.md": Scene(
@@ -147,6 +148,11 @@ PAGES: Mapping[str, Scene] = {
                 line="--dry-run",
                 why="nothing is written",
                 after='test -s "$OUT"; test ! -e NEW',
+            ),
+            Rule(
+                line="--log-to",
+                why="",
+                after="ls runs/a/tensorboard/*tfevents* runs/mlruns runs/a/mlflow.json",
             ),
             Rule(line="^tensorboard", why="a server", until="http://127.0.0.1:6006"),
         ),

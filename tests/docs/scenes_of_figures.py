@@ -95,7 +95,7 @@ FIGURES: Mapping[str, Scene] = {
     "docs/benchmarks/scaling.md": Scene(
         before=MC10,
         rules=(
-            Rule(line="--nproc 1 2 4 --precisions fp32 bf16", why=LOOK, swap="--nproc 1 2"),
+            Rule(line="--nproc 1 2 4 --precisions fp32 bf16", why=LOOK, swap="--nproc 2"),
             Rule(
                 line=r"(mixdim bench plans [^']*)",
                 why=LOOK,

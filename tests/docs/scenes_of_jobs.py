@@ -66,11 +66,12 @@ JOBS: Mapping[str, Scene] = {
                 before="rm -r volumes/runs/a",
             ),
             Rule(
-                line=r"(docker run .* -v )/shared(.*--node-rank) 0(.*)--nproc-per-node 8(.*)"
-                r"node0(.*)",
-                why=f"{NO_GPU}; 'the same command on each, with the number of the machine'",
-                swap=r'one() { \1"$PWD"/shared\2 $1\3--nproc-per-node 1\4 127.0.0.1\5; }; '
-                r"one 0 & one 1; wait $!",
+                line=r"(docker run .* -v )/shared(.*)--nproc-per-node 8(.*) node0(.*)",
+                why=f"{NO_GPU}; 'the same command on each', so twice",
+                swap=r'one() { \1"$PWD"/shared\2--nproc-per-node 1\3 127.0.0.1\4; }; '
+                r"one & one; wait $!",
+                after="test -s shared/runs/a/result.json; "
+                "grep '\"world_size\": 2' shared/runs/a/run.json",
             ),
         ),
     ),

@@ -163,6 +163,7 @@ def walk(folder: Path, text: str, programs: Mapping[str, str]) -> None:
 def lay_out(folder: Path, text: str) -> None:
     """Put a script into a folder, which is to be its home, as `.walk.sh`."""
     (folder / ".said").mkdir(parents=True)
+    (folder / ".said" / "lines").touch()
     (folder / ".walk.sh").write_text(text)
     (folder / ".curlrc").write_text("fail-with-body\nshow-error\n")  # an error is a failure
 
