@@ -57,7 +57,6 @@ PAGES: Mapping[str, Scene] = {
         rules=(
             Rule(
                 line="^mixdim evaluate",
-                why="",
                 after='test -s runs/small/result.json; grep auc "$OUT"',
             ),
         )
@@ -72,10 +71,9 @@ PAGES: Mapping[str, Scene] = {
         rules=(
             Rule(
                 line="^mixdim size data .* 4x --fields",
-                why="",
                 after='grep "^training bytes  *94,636 " "$OUT"',
             ),
-            Rule(line="--rows auto", why="", after='grep "3,215 rare ids" "$OUT"'),
+            Rule(line="--rows auto", after='grep "3,215 rare ids" "$OUT"'),
             Rule(
                 line="^mixdim explain popularity.json",
                 why="the page has the figures of two plans that a reader has made",
@@ -94,7 +92,7 @@ PAGES: Mapping[str, Scene] = {
                 why="a server",
                 until="http://127.0.0.1:8080/readyz",
             ),
-            Rule(line="^mixdim predict", why="", after='test "$(wc -l <out.csv)" = 51'),
+            Rule(line="^mixdim predict", after='test "$(wc -l <out.csv)" = 51'),
             Rule(
                 line="/predict",
                 why="the page leaves columns of its row out",
@@ -114,8 +112,8 @@ PAGES: Mapping[str, Scene] = {
                 why="the reader looks while it trains",
                 until="http://127.0.0.1:9400/metrics",
             ),
-            Rule(line="^curl", why="", after='grep -q "^mixdim_train" "$OUT"'),
-            Rule(line="^sed", why="", after='grep -q "https://docs.example.org/" "$OUT"'),
+            Rule(line="^curl", after='grep -q "^mixdim_train" "$OUT"'),
+            Rule(line="^sed", after='grep -q "https://docs.example.org/" "$OUT"'),
         ),
     ),
     "docs/runbook.md": Scene(
@@ -151,7 +149,6 @@ PAGES: Mapping[str, Scene] = {
             ),
             Rule(
                 line="--log-to",
-                why="",
                 after="ls runs/a/tensorboard/*tfevents* runs/mlruns runs/a/mlflow.json",
             ),
             Rule(line="^tensorboard", why="a server", until="http://127.0.0.1:6006"),

@@ -10,7 +10,6 @@ NO_GPU = "no GPU, and two cores"
 JOBS: Mapping[str, Scene] = {
     "docs/launch.md": Scene(
         starts_with=("data", "sizing.json"),
-        before='cp -r "$HOME/data" "$HOME/sizing.json" "$(mkdir -p shared && echo shared)"',
         rules=(
             Rule(
                 line=r"^(torchrun|torchx run .*local_cwd|docker run|mixdim submit --ranks)",
@@ -25,32 +24,28 @@ JOBS: Mapping[str, Scene] = {
                 "until grep -q step <(mixdim jobs logs $JOB); do sleep 1; done",
             ),
             Rule(line=r"\bJOB\b", why="a word for the job's name", swap='"$JOB"'),
-            Rule(line="^mixdim jobs list", why="", after='grep -q "$JOB" "$OUT"'),
+            Rule(line="^mixdim jobs list", after='grep -q "$JOB" "$OUT"'),
             Rule(
                 line="^(mixdim jobs logs .*--follow)",
                 why="it is followed until a step is done; a reader presses Ctrl-C",
                 swap=r'\1 & until grep "^step" "$OUT" >&2; do sleep 0.5; done; kill $!',
             ),
-            Rule(line="^mixdim jobs cancel", why="", after='until_is cancelled "$JOB"'),
+            Rule(line="^mixdim jobs cancel", after='until_is cancelled "$JOB"'),
             Rule(
                 line="^mixdim jobs retry",
-                why="",
                 after='JOB=$(cat "$OUT"); until_is running "$JOB"; '
                 'mixdim jobs cancel "$JOB"; until_is cancelled "$JOB"',
             ),
             Rule(
                 line="^mixdim submit --print slurm",
-                why="",
                 after='bash -n job.sh; grep "^#SBATCH --partition=gpu" job.sh',
             ),
             Rule(
                 line="^mixdim submit --print torchrun",
-                why="",
                 after='grep -q "torchrun --nnodes" "$OUT"',
             ),
             Rule(
                 line="^torchx run .*local_cwd",
-                why="",
                 after="test -s runs/a/result.json",
             ),
         ),
@@ -81,10 +76,9 @@ JOBS: Mapping[str, Scene] = {
         rules=(
             Rule(
                 line=r"^kubectl apply -f train.yaml",
-                why="",
                 after='grep -q "^  name: run-a-" train.yaml',
             ),
-            Rule(line=r"^JOB=\$", why="", after='grep -q "run-a-" <<<"$JOB"'),
+            Rule(line=r"^JOB=\$", after='grep -q "run-a-" <<<"$JOB"'),
         ),
     ),
     "docs/serve.md": Scene(
@@ -98,7 +92,6 @@ JOBS: Mapping[str, Scene] = {
             ),
             Rule(
                 line="^mixdim serve --home HOME --port 8080",
-                why="",
                 after='grep -qo "mixdim_[A-Za-z0-9_-]*" "$ERR"; cp -r runs artifacts HOME; '
                 "cp -r data HOME/datasets/clicks-before; cp day_0.gz HOME/uploads; "
                 "mkdir HOME/sizings/s; cp sizing.json HOME/sizings/s",
@@ -108,8 +101,8 @@ JOBS: Mapping[str, Scene] = {
                 why="PostgreSQL is what `make test-postgres` has",
                 before="kill %1; wait %1 || true; unset MIXDIM_DATABASE",
             ),
-            Rule(line="--name ann", why="", after='SECRET=$(cat "$OUT"); grep -q ^mixdim_ "$OUT"'),
-            Rule(line="^mixdim token list", why="", after='grep -q ann "$OUT"'),
+            Rule(line="--name ann", after='SECRET=$(cat "$OUT"); grep -q ^mixdim_ "$OUT"'),
+            Rule(line="^mixdim token list", after='grep -q ann "$OUT"'),
             Rule(
                 line="0f3a5c7e9b1d2f40",
                 why="the id of a token that is there",
@@ -121,16 +114,13 @@ JOBS: Mapping[str, Scene] = {
             Rule(line=r"TOKEN=mixdim_\.\.\.", why="the secret", swap="TOKEN=$SECRET"),
             Rule(
                 line="Idempotency-Key",
-                why="",
                 after="ID=$(python -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])' "
                 '<"$OUT")',
             ),
-            Rule(line="-X DELETE", why="", after="ls HOME/uploads/day_0.gz"),
-            Rule(
-                line="/logs", why="", after='grep -q "event: end" "$OUT"; ls HOME/datasets/clicks'
-            ),
-            Rule(line="/metrics", why="", after='grep -q items "$OUT"'),
-            Rule(line="artifact.json", why="", after="test -s artifact.json"),
+            Rule(line="-X DELETE", after="ls HOME/uploads/day_0.gz"),
+            Rule(line="/logs", after='grep -q "event: end" "$OUT"; ls HOME/datasets/clicks'),
+            Rule(line="/metrics", after='grep -q items "$OUT"'),
+            Rule(line="artifact.json", after="test -s artifact.json"),
             Rule(
                 line="/cancel",
                 why="the job above has ended: another one",
@@ -143,7 +133,7 @@ JOBS: Mapping[str, Scene] = {
         ),
     ),
     "docs/status-page.md": Scene(
-        rules=(Rule(line="^mixdim token", why="", after='grep -q ^mixdim_ "$OUT"'),)
+        rules=(Rule(line="^mixdim token", after='grep -q ^mixdim_ "$OUT"'),)
     ),
 }
 
@@ -170,23 +160,19 @@ finished() {  # JOB: it has succeeded
         Rule(line="/shared", why="a folder that both nodes see", swap='"$HOME"/shared'),
         Rule(
             line="^mixdim submit .* prepare",
-            why="",
             after='finished "$(cat "$OUT")"; mixdim size data --dim 8 --output sizing.json',
         ),
         Rule(
             line="^mixdim submit .* train",
-            why="",
             after='finished "$(cat "$OUT")"; test -s runs/a/result.json',
         ),
         Rule(
             line="^torchx run",
-            why="",
             before="mkdir shared; cp -r data sizing.json shared",
             after="until test -s shared/runs/a/result.json; do sleep 1; done",
         ),
         Rule(
             line="^mixdim serve",
-            why="",
             after="""
 SECRET=$(mixdim token create --home shared/mixdim --name ann --role submitter)
 post() { curl -s http://127.0.0.1:8080/api/v1/jobs -H "Authorization: Bearer $SECRET" "$@"; }

@@ -12,7 +12,7 @@ from tests.docs.commands import ROOT, Line, lines
 from tests.docs.fates import ELSEWHERE, NOT_HERE
 from tests.docs.scenes import DEMO, PAGES, SHARED
 from tests.docs.scenes_of_figures import FIGURES
-from tests.docs.scenes_of_jobs import JOBS
+from tests.docs.scenes_of_jobs import JOBS, SLURM
 from tests.docs.walking import copy_from, rules_of, script, walk
 
 ALL = lines()
@@ -79,6 +79,12 @@ def test_nothing_is_said_of_lines_that_are_not_there() -> None:
                 not any(rules_of(line, [rule]) for line in WALKED[page])
             )
     assert unused == []
+
+
+def test_whatever_is_typed_otherwise_has_a_reason() -> None:
+    scenes = {**SCENES, "Makefile": DEMO, "tests/slurm": SLURM}
+    rules = [(page, rule) for page, scene in scenes.items() for rule in scene.rules]
+    assert [(page, rule.line) for page, rule in rules if rule.swap and not rule.why] == []
 
 
 @pytest.mark.parametrize("proof", sorted(set(ELSEWHERE.values())))

@@ -54,7 +54,8 @@ class Rule:
 
     line: str
     """Regular expression of the lines that are meant."""
-    why: str
+    why: str = ""
+    """What a walk does not show of the line, and why."""
     swap: str | None = None
     """What is typed instead of what `line` matches, as for `re.sub`."""
     before: str = ""
