@@ -180,6 +180,7 @@ post -H 'Content-Type: application/json' -d '{"verb": "prepare", "method": "synt
   "output": "made", "scheduler": "slurm", "options": {"rows": 2000}}'
 until post | grep -E '"state": ?"(succeeded|failed)"'; do sleep 1; done
 test -s shared/mixdim/datasets/made/dataset.json
+kill $!; wait $! || true
 """,
         ),
     ),
