@@ -20,7 +20,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,11 +61,12 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and keep other trainings out of it.
+        """Make the folder, and keep other trainings out of it; nothing is left of one unused.
 
         Raises:
             ValueError: If another training writes into it.
         """
+        was_there = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.path, os.O_RDONLY)
         try:
@@ -76,6 +77,9 @@ class RunFolder:
                 )
             yield
         finally:
+            if not was_there:
+                with suppress(OSError):  # it is not empty: the training has begun
+                    self.path.rmdir()
             os.close(folder)
 
     def check(self, config: TrainConfig) -> TrainConfig:
