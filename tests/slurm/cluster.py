@@ -103,9 +103,16 @@ class Cluster:
         return dict(json.loads(self.jobs("status", key, "--json")))
 
     def accounted(self, name: str, what: str) -> list[str]:
-        """What the accounting says of all jobs of a name, one a submission."""
-        line = ("sacct", "-n", "-X", "-P", "--starttime=1970-01-02", "--name", name, "-o", what)
-        return self.run(*line).splitlines()
+        """What the accounting, which comes a moment late, says of all ended jobs of a name."""
+        line = ("sacct", "-n", "-X", "-P", "--starttime=1970-01-02", "--name", name, "-o")
+        ended: list[str] = []
+
+        def have_ended() -> bool:
+            ended[:] = self.run(*line, "State").splitlines()
+            return bool(ended) and not {"PENDING", "RUNNING"} & set(ended)
+
+        self.wait_for(have_ended, lambda: ended)
+        return self.run(*line, what).splitlines()
 
     def wait_for(self, condition: Callable[[], object], what: Callable[[], object]) -> None:
         deadline = time.monotonic() + SECONDS
