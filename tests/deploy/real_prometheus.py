@@ -111,7 +111,7 @@ def prometheus(folder: Path, served: Served) -> Iterator[Prometheus]:
     for address in ("service:8080", "127.0.0.1:8080"):
         text = text.replace(address, f"127.0.0.1:{served.port}")
     config = yaml.safe_load(text.replace("/etc/prometheus/secrets/token", str(folder / "token")))
-    config["global"] = {
+    config["global"] |= {
         "scrape_interval": "1s",
         "evaluation_interval": "1s",
         "scrape_timeout": "1s",
