@@ -2,9 +2,9 @@
 
 import ast
 import re
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,13 +63,18 @@ def test_help_answers_without_loading_torch(arguments: list[str]) -> None:
     assert "usage:" in done.stdout.lower()
 
 
-def test_help_answers_within_a_second() -> None:
+def test_help_takes_less_than_a_second() -> None:
     seconds = []
-    for _ in range(5):  # the best of some, for the machine may be busy
-        start = time.perf_counter()
+    for _ in range(3):  # of a core: others may be busy on the machine
+        start = _seconds_of_children()
         subprocess.run([sys.executable, "-m", "service", "--help"], check=True, cwd=ROOT)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_seconds_of_children() - start)
     assert min(seconds) < 1
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_an_unknown_verb_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
