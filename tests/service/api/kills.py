@@ -62,13 +62,14 @@ class Client(threading.Thread):
             time.sleep(self._chance.random() * 0.3)
 
     def _insist(self, key: str) -> str:
-        """Send a request until it is answered."""
+        """Send a request until it is taken."""
         while True:
             with contextlib.suppress(httpx.TransportError):
                 body = {**PREPARE, "output": f"out-{key}"}
                 answer = self._post("/jobs", body, {"Idempotency-Key": key})
-                assert answer.status_code in (200, 201), answer.text
-                return str(answer.json()["id"])
+                if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:  # enough of its jobs wait
+                    assert answer.status_code in (200, 201), answer.text
+                    return str(answer.json()["id"])
             time.sleep(0.25)
 
     def _post(self, path: str, body: object, headers: dict[str, str]) -> httpx.Response:
@@ -98,6 +99,7 @@ def main() -> int:
             time.sleep(moment)
             proof.stop(kill=True)
             proof.start()
+        assert all(client.is_alive() for client in clients), "a client was told what it cannot be"
         for client in clients:
             client.over.set()
         for client in clients:
