@@ -59,7 +59,7 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
         versions=package_versions(),
         git_commit=git_commit(),
     )
-    _make_ready(config, record)
+    record = _begun(config, record)
     write_record(record, folder)
     found = config.method.run(under_way)
     if under_way.budget_bytes is not None:
@@ -73,8 +73,8 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
     return record
 
 
-def _make_ready(config: SearchConfig, record: SearchRecord) -> None:
-    """Make the folder, or see that it holds this very search."""
+def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
+    """Make the folder, or see that it holds this very search; one that is done keeps its record."""
     folder = config.train.output
     before = read_record(folder)
     if config.train.overwrite and before is not None:
@@ -87,12 +87,15 @@ def _make_ready(config: SearchConfig, record: SearchRecord) -> None:
                 f"{config.train.data} is not the dataset that {folder} has searched on; give "
                 f"--overwrite or another --output"
             )
+        if before.status == "done" and (before.run is not None or not config.retrain):
+            return before
     elif _is_in_use(folder):
         how = "--resume to go on with the search in it, --overwrite to delete it, or "
         raise ValueError(
             f"{folder} is not empty; give {how if before is not None else ''}another --output"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    return record
 
 
 def _is_in_use(folder: Path) -> bool:

@@ -113,6 +113,7 @@ def test_a_killed_search_finds_what_an_undisturbed_one_finds(done, tmp_path, mon
 def test_a_finished_search_trains_nothing_when_it_is_asked_again(done, monkeypatch):
     config, record = done
     monkeypatch.setattr("service.search.stage.train_stage", None)
+    monkeypatch.setattr("service.search.run.git_commit", lambda: "of whoever asks again")
     assert run(within(config, resume=True)) == record
 
 
