@@ -26,8 +26,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from service.adapters import adapter_of
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE
 from service.first_fault import first_fault
@@ -139,7 +140,7 @@ class RunFolder:
     def write_run(self, config: TrainConfig, facts: Mapping[str, object]) -> None:
         """Record what is about to be trained, and with what."""
         record = {
-            "config": TypeAdapter(TrainConfig).dump_python(config, mode="json"),
+            "config": adapter_of(TrainConfig).dump_python(config, mode="json"),
             **facts,
             "job": job_id(),
             "data_sha256": file_sha256(config.data / DATASET_FILE),
@@ -173,11 +174,13 @@ class RunFolder:
             ValueError: If its record holds no configuration of this version.
         """
         try:
-            return TypeAdapter(TrainConfig).validate_python(self.read_run().get("config"))
+            config = self.read_run().get("config")
+            found: TrainConfig = adapter_of(TrainConfig).validate_python(config)
         except ValidationError as error:
             raise ValueError(
                 f"{self.path / RUN_FILE}: {first_fault(error, 'config')}; restore it, or train anew"
             ) from error
+        return found
 
     def write_json(self, name: str, record: object) -> None:
         """Write a file in one move, so that readers never see half of it."""

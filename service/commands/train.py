@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from service.adapters import adapter_of
 from service.config import TrainConfig
 from service.data.dataset import read_dataset_info
 from service.first_fault import first_fault
@@ -155,7 +156,7 @@ def starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
     try:
         text = path.read_text()
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        return TypeAdapter(TrainConfig).validate_python(content), flags
+        return adapter_of(TrainConfig).validate_python(content), flags
     except ValidationError as error:
         raise ValueError(f"{path}: {first_fault(error)}") from error
     except ValueError as error:  # neither TOML nor JSON, or no text at all

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from models.sizing import SIZING
+from service.adapters import adapter_of
 from service.compare.spec import CompareSpec, Table, parse_spec
 from service.config import TrainConfig
 from service.first_fault import first_fault
@@ -88,7 +89,7 @@ def recipe_of(
     if preset not in PRESETS:
         expected = ", ".join(PRESETS)
         raise ValueError(f"recipes.{name}.preset={preset!r}, expected one of {expected}")
-    settings = TypeAdapter(TrainConfig).dump_python(PRESETS[preset](), mode="json")
+    settings = adapter_of(TrainConfig).dump_python(PRESETS[preset](), mode="json")
     for where, changes in ((f"recipes.{name}", table), (place, overrides or {})):
         if taken := sorted(SET_BY_COMPARE & changes.keys()):
             raise ValueError(
@@ -225,6 +226,6 @@ def _merged(start: Table, overrides: Table) -> dict[str, Any]:
 
 def _valid(kind: Any, value: object, place: str) -> Any:
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return adapter_of(kind).validate_python(value)
     except ValidationError as error:
         raise ValueError(first_fault(error, place)) from error

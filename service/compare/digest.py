@@ -8,8 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from pydantic import TypeAdapter
-
+from service.adapters import adapter_of
 from service.config import TrainConfig
 from service.search.config import SearchConfig
 from service.sizing import SizingFile
@@ -43,7 +42,7 @@ def digest_of(
         slices: Fields that are scored by frequency.
         warm_ups: What stands for the folders of warm-ups, whose paths decide nothing.
     """
-    settings = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+    settings = adapter_of(TrainConfig).dump_python(config, mode="json")
     deciding = {
         "dataset": dataset,
         "plan": _deciding(sizing),
@@ -65,7 +64,7 @@ def _deciding(sizing: SizingFile | SizingRequest | SearchConfig) -> dict[str, An
         return {key: value for key, value in sizing.asked.items() if key != "train"}
     if isinstance(sizing, SizingRequest):
         return asdict(sizing)
-    plan = TypeAdapter(SizingFile).dump_python(sizing, mode="json")
+    plan = adapter_of(SizingFile).dump_python(sizing, mode="json")
     blocks = {
         name: [{k: v for k, v in block.items() if k != "asked_dim"} for block in of_field]
         for name, of_field in plan["fields"].items()

@@ -9,8 +9,8 @@ from typing import Any, Final
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from pydantic import TypeAdapter
 
+from service.adapters import adapter_of
 from service.config import TrainConfig
 from service.loggers.base import Record, figures
 from service.run_folder import MLFLOW_FILE, RunFolder
@@ -90,7 +90,7 @@ class MLflowLogger:
         )
         tags = {"mlflow.runName": folder.path.name, "mixdim.folder": str(folder.path.resolve())}
         run_id: str = self._client.create_run(number, tags=tags).info.run_id
-        settings = TypeAdapter(TrainConfig).dump_python(config, mode="json")
+        settings = adapter_of(TrainConfig).dump_python(config, mode="json")
         params = [Param(name, str(value)[:MOST_LETTERS]) for name, value in _flat(settings)]
         for first in range(0, len(params), MOST_PARAMS):
             self._client.log_batch(run_id, params=params[first : first + MOST_PARAMS])

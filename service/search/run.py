@@ -6,9 +6,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from models.embeddings.choices import Embeddings
+from service.adapters import adapter_of
 from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
 from service.run_folder import DRAFT, file_sha256, git_commit, package_versions
@@ -120,7 +119,7 @@ def _done(
         stages=[as_json(stage) for stage in under_way.stages],
         cost=cost_of(under_way.stages),
         widths=widths_of(found.sizing),
-        embeddings=TypeAdapter(Embeddings).dump_python(found.embeddings, mode="json"),
+        embeddings=adapter_of(Embeddings).dump_python(found.embeddings, mode="json"),
         figures=dict(found.figures) or figures_of(found.sizing, under_way.config.train),
         values={name: dict(of) for name, of in found.values.items()},
         notes=dict(found.notes),

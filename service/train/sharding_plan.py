@@ -3,11 +3,11 @@
 import logging
 from dataclasses import replace
 
-from pydantic import TypeAdapter
 from torch import nn
 
 from models.layout import Layout
 from models.tables import is_fused
+from service.adapters import adapter_of
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo
 from service.distributed import Ranks
@@ -116,7 +116,7 @@ def _change(config: TrainConfig) -> str | None:
     if not (folder.path / RUN_FILE).is_file():
         return None
     before = folder.read_run().get("config", {}).get("sharding", {})
-    if TypeAdapter(ShardingConfig).validate_python(before) == config.sharding:
+    if adapter_of(ShardingConfig).validate_python(before) == config.sharding:
         return None
     return "was made under other --sharding options"
 
