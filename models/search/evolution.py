@@ -5,6 +5,7 @@ Source:
     arXiv:1904.00420, algorithm 1, as OptEmbed takes it over (see `models.search.optembed`).
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from models.search.random_search import Costs, draw
+
+logger = logging.getLogger(__name__)
 
 Genes = tuple[int, ...]
 """Widths in the order of the fields. A tuple: a child never changes what its parents are."""
@@ -73,7 +76,7 @@ class Evolution:
         self.scores: dict[Genes, float] = {}
 
     def run(self, score: Callable[[Mapping[str, int]], float]) -> Evolved:
-        """Judge generation after generation.
+        """Judge generation after generation, and log every one.
 
         Of choices that score the same the cheaper one is better.
 
@@ -85,12 +88,16 @@ class Evolution:
         """
         children = [self.drawn() for _ in range(self._how.mutations + self._how.crossovers)]
         best_scores = []
-        for _ in range(self._how.rounds + 1):
+        for generation in range(self._how.rounds + 1):
             for child in dict.fromkeys(children):
                 if child not in self.scores:
                     self.scores[child] = score(self._named(child))
             parents = sorted(self.scores, key=self._rank)[: self._how.parents]
             best_scores.append(self.scores[parents[0]])
+            logger.info(
+                "generation %d of %d: %d choices tried, the best %.6g",
+                *(generation, self._how.rounds, len(self.scores), best_scores[-1]),
+            )
             children = self.children(parents)
         best = min(self.scores, key=self._rank)
         return Evolved(

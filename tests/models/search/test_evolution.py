@@ -57,6 +57,14 @@ def test_the_best_score_never_falls():
     assert scores == sorted(scores)
 
 
+def test_every_generation_is_heard_of_while_it_goes_on(caplog):
+    caplog.set_level("INFO", logger="models.search.evolution")
+    found = evolution(400, rounds=3).run(worth)
+    assert len(caplog.messages) == 4
+    last = f"generation 3 of 3: {found.num_scored} choices tried, the best {found.score:.6g}"
+    assert caplog.messages[-1] == last
+
+
 def test_mutations_draw_a_share_of_the_widths_anew():
     made = evolution(mutation_ratio=0.1)
     parent = (4, 4, 4)
