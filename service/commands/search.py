@@ -118,7 +118,9 @@ def _show(record: SearchRecord, folder: Path) -> None:
         print(f"{name:20} {' '.join(map(str, widths))}")
     for split in ("validation", "test"):
         if scores := getattr(record, split):
-            said = "  ".join(f"{key} {value:.6g}" for key, value in scores.items() if value)
+            said = "  ".join(
+                f"{key} {value:.6g}" for key, value in scores.items() if value is not None
+            )
             print(f"{split:20} {said}")
     budget = f" of {record.budget_bytes:,}" if record.budget_bytes is not None else ""
     print(f"{'EP':20} {figures['embedding_params']:,}")

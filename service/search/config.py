@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing.base import check_width
 from service.config import TrainConfig
+from service.first_fault import first_fault
 from service.search.methods import Method
 from service.search.methods.random_search import RandomSearch
 from service.sizing import DEFAULT_BASE_DIM
@@ -18,7 +19,7 @@ SET_BY_SEARCH: Final = (
 )
 """Settings of a training that every stage gets from the search."""
 FREE_ON_RESUME: Final = frozenset(
-    {"output", "resume", "overwrite", "nproc", "max_restarts", "metrics_port", "metrics_host"}
+    {"output", "resume", "overwrite", "max_restarts", "metrics_port", "metrics_host"}
     | {"hang_timeout", "log_every", "profile", "keep_checkpoints", "checkpoint_every"}
     | {"checkpoint_async", "log_to", "global_batch_size"}
 )
@@ -72,10 +73,16 @@ class SearchConfig:
     def check_same(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with a search that was asked something else.
 
+        What an earlier version did not know has its default.
+
         Raises:
             ValueError: If something differs that decides about the result.
         """
-        if different := _first_difference(before, self.asked):
+        try:
+            different = _first_difference(_ADAPTER.validate_python(before).asked, self.asked)
+        except ValidationError as error:
+            different = first_fault(error)
+        if different:
             raise ValueError(
                 f"{self.train.output} holds a search that was asked something else: {different}; "
                 f"ask the same again, or give --overwrite or another --output"

@@ -10,7 +10,7 @@ from models.embeddings.choices import Embeddings
 from service.adapters import adapter_of
 from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
-from service.run_folder import DRAFT, file_sha256, git_commit, package_versions
+from service.run_folder import DRAFT, RunFolder, file_sha256, git_commit, package_versions
 from service.search.config import SearchConfig
 from service.search.methods.base import Found
 from service.search.record import (
@@ -48,6 +48,11 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
             "a search starts the ranks of its trainings itself, and this process was started as "
             "one of several; start it once, with --nproc"
         )
+    with RunFolder(config.train.output).held():
+        return _search(config, report, shared)
+
+
+def _search(config: SearchConfig, report: Report, shared: Path | None) -> SearchRecord:
     folder = config.train.output
     under_way = Search(config, report, shared)
     record = SearchRecord(
@@ -59,6 +64,8 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
         git_commit=git_commit(),
     )
     record = _begun(config, record)
+    if record.status == "done":
+        return record
     write_record(record, folder)
     found = config.method.run(under_way)
     if under_way.budget_bytes is not None:
@@ -75,11 +82,10 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
 def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     """Make the folder, or see that it holds this very search; one that is done keeps its record."""
     folder = config.train.output
+    if config.train.overwrite and (folder / SEARCH_FILE).is_file():
+        _clear(folder)
     before = read_record(folder)
-    if config.train.overwrite and before is not None:
-        shutil.rmtree(folder)
-        before = None
-    elif config.train.resume and before is not None:
+    if config.train.resume and before is not None:
         config.check_same(before.asked)
         if before.data_sha256 != record.data_sha256:
             raise ValueError(
@@ -93,13 +99,20 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
         raise ValueError(
             f"{folder} is not empty; give {how if before is not None else ''}another --output"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     return record
 
 
+def _clear(folder: Path) -> None:
+    """Delete what is in a folder; itself it stays, for it is locked."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _is_in_use(folder: Path) -> bool:
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return any(name != f".{SEARCH_FILE}{DRAFT}" for name in names)
+    return any(path.name != f".{SEARCH_FILE}{DRAFT}" for path in folder.iterdir())
 
 
 def trained(under_way: Search, found: Found) -> Stage:

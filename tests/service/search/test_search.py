@@ -1,11 +1,14 @@
 """What a search refuses, and how random widths are drawn and chosen."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.tables import PlanError
 from service.__main__ import main
+from service.run_folder import RunFolder
 from tests.service.search.searches import DIM, make_search, run, within
 from tests.service.warm_runs import make_data
 
@@ -42,7 +45,32 @@ def test_a_search_of_other_options_is_not_gone_on_with(folder, tmp_path):
         run(within(config, resume=True, epochs=3))
     with pytest.raises(ValueError, match="not empty; give --resume to go on"):
         run(config)
+    with pytest.raises(ValueError, match=r"train\.nproc was 1 and is 2"):
+        run(within(config, resume=True, nproc=2))  # twice the examples a step
     assert run(within(config, overwrite=True, epochs=3)).status == "done"
+
+
+def test_a_finished_search_keeps_its_scores_whatever_its_record_did_not_know(folder, tmp_path):
+    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
+    record, file = run(config), tmp_path / "found" / "search.json"
+    content = json.loads(file.read_text())
+    del content["asked"]["train"]["nproc"]  # as earlier versions wrote it
+    file.write_text(json.dumps(content))
+    again = run(replace(within(config, resume=True), retrain=False))
+    assert (again.status, again.test, again.run) == ("done", record.test, record.run)
+    file.write_text(json.dumps(content)[:-1])
+    with pytest.raises(ValueError, match=r"search\.json: .* or search anew"):
+        run(within(config, resume=True))
+    assert run(within(config, overwrite=True)).test == record.test
+
+
+def test_two_searches_never_write_into_one_folder(folder, tmp_path):
+    config = within(make_search(folder, "hash"), output=tmp_path / "found")
+    with (
+        RunFolder(tmp_path / "found").held(),
+        pytest.raises(ValueError, match="another training writes into"),
+    ):
+        run(config)
 
 
 def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
