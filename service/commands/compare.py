@@ -21,7 +21,8 @@ from service.compare.grid import Grid, Run, expand
 from service.compare.records import RUNS_FILE, Record, is_done, is_settled, read_records
 from service.compare.runner import read_grid, to_do, train_missing
 from service.compare.spec import CompareSpec
-from service.compare.tables import as_csv, as_json, as_markdown
+from service.compare.tables import OWN, as_csv, as_json, as_markdown
+from service.run_folder import RunFolder
 
 EXIT_SOME_FAILED: Final = 1
 TALK_OF_SIZING: Final = ("service.sizing_request", "service.sizing_budget")
@@ -51,13 +52,14 @@ class CompareCommand:
     """Only train runs of these sizings."""
 
     budgets: tuple[str, ...] = ()
-    """Only train runs of these budgets."""
+    """Only train runs of these budgets; ``own`` for plans without one."""
 
     seeds: tuple[int, ...] = ()
     """Only train runs of these seeds."""
 
     dry_run: bool = False
-    """List the runs, their bytes and what is done already; train nothing."""
+    """List the runs, or those of the part that is named, their bytes and what is done already;
+    train nothing."""
 
     plot_only: bool = False
     """Draw the frontier anew from the records; train nothing, and need no dataset."""
@@ -85,14 +87,15 @@ def main(argv: Sequence[str]) -> int:
     part = replace(grid, runs=tuple(_chosen(grid.runs, command)))
     todo = to_do(part, _records(spec), retry_failed=command.retry_failed)
     if command.dry_run:
-        return _list(spec, grid)
+        return _list(spec, part)
     for place, why in grid.infeasible.items():
         sys.stderr.write(f"left out: {place}: {why}\n")
     sys.stderr.write(
         f"{len(todo.runs)} runs to train, {todo.num_done} done before, {todo.num_failed} failed "
         f"before; {len(todo.warm_ups)} warm-ups; {spec.num_workers} at a time\n"
     )
-    with _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
+    held = RunFolder(spec.output).held()
+    with held, _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
         train_missing(spec, grid, todo, report)
     return _draw(spec, as_json_too=command.json)
 
@@ -128,7 +131,7 @@ def _parts(run: Run) -> dict[str, str | int]:
     return {
         "recipes": run.recipe,
         "sizings": run.sizing,
-        "budgets": run.budget,
+        "budgets": run.budget or OWN,
         "seeds": run.config.seed,
     }
 
@@ -197,7 +200,7 @@ def _list(spec: CompareSpec, grid: Grid) -> int:
             )
         done = sum(is_settled(records.get(run.digest)) for run in runs)
         print(
-            f"{recipe:16} {sizing:24} {budget or 'own':12} {ep:>12} {num_bytes:>15}  "
+            f"{recipe:16} {sizing:24} {budget or OWN:12} {ep:>12} {num_bytes:>15}  "
             f"{done}/{len(runs)}"
         )
     for place, why in grid.infeasible.items():

@@ -57,12 +57,19 @@ def read_spec(path: Path) -> CompareSpec:
         spec = parse_spec(path)
         _check_names(spec)
         folders = {name: Path(name) for name in spec.warm_ups}
+        budgets: set[str] = set()
         for kind in ("warm_ups", "sizings"):
             for name in getattr(spec, kind):
                 choice = sizing_of(spec, name, folders if kind == "sizings" else {}, kind)
+                budgets |= set(choice.budgets) if kind == "sizings" else set()
                 for recipe in spec.recipes:
                     recipe_of(spec, recipe)
                     recipe_of(spec, recipe, choice.train, f"{kind}.{name}.train")
+        if unknown := sorted({*spec.serve_budgets} - budgets):
+            raise ValueError(
+                f"serve_budgets: no sizing has the budget {unknown[0]!r}; budgets: "
+                f"{', '.join(map(repr, sorted(budgets)))}"
+            )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return spec

@@ -185,10 +185,10 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _summaries(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Summary]:
-    """Every score over the seeds that have it."""
+    """Every score over the seeds that have it: labels of one kind have no AUC."""
     names = dict.fromkeys(name for row in rows for name in row)
     values = {name: [v for row in rows if (v := row.get(name)) is not None] for name in names}
-    return {name: summary(of) for name, of in values.items() if of}
+    return {name: summary(of) for name, of in values.items()}
 
 
 def _slices(

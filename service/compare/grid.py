@@ -10,7 +10,7 @@ from models.sizing import Serving, uniform_bytes
 from models.tables import PlanError
 from service.compare.choices import REFERENCE, SizingChoice, recipe_of, references, sizing_of
 from service.compare.digest import digest_of
-from service.compare.spec import CompareSpec
+from service.compare.spec import METRICS, CompareSpec
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.run_folder import file_sha256
@@ -73,10 +73,15 @@ def expand(spec: CompareSpec) -> Grid:
 
     Raises:
         FileNotFoundError: If there is no dataset.
-        ValueError: If a sizing or a slice does not fit the dataset.
+        ValueError: If a sizing, a slice or the metric does not fit the dataset.
         PlanError: If no run at all can be planned.
     """
     info = read_dataset_info(spec.data)
+    if spec.metric not in (allowed := ("auto", *METRICS[info.task])):
+        raise ValueError(
+            f"metric={spec.metric!r} is no score of a {info.task} task like that of {spec.data}; "
+            f"expected one of {', '.join(allowed)}"
+        )
     for name in spec.slices:
         check_slice(info, name)
     maker = _RunMaker(spec, info)

@@ -28,10 +28,11 @@ LOWER_HEIGHT: Final = 3.1
 
 
 def draw(spec: CompareSpec, points: Sequence[Point]) -> list[Path]:
-    """Draw ``frontier-RECIPE.png`` and ``.svg`` of every recipe."""
+    """Draw ``frontier-RECIPE.png`` and ``.svg`` of every recipe that has scores."""
     paths = []
-    for recipe in dict.fromkeys(point.recipe for point in points):
-        of_recipe = [point for point in points if point.recipe == recipe and not point.dtype]
+    drawn = [point for point in points if point.score.n and not point.dtype]
+    for recipe in dict.fromkeys(point.recipe for point in drawn):
+        of_recipe = [point for point in drawn if point.recipe == recipe]
         # Text stays text in SVG, and the same points make the same bytes.
         with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "mixdim"}):
             figure = _figure(spec, recipe, of_recipe)

@@ -21,8 +21,12 @@ Style = tuple[str, str]
 
 
 def styles_of(spec: CompareSpec, names: Iterable[str]) -> dict[str, Style]:
-    """Colour and marker by sizing; the baseline is black, and the order of the spec decides."""
-    others = [name for name in spec.sizings if name != spec.baseline]
+    """Colour and marker by sizing; the baseline is black, and the order of the spec decides.
+
+    Runs may be drawn that the spec no longer asks for; theirs come last.
+    """
+    names = list(names)
+    others = [name for name in dict.fromkeys([*spec.sizings, *names]) if name != spec.baseline]
     styles = {
         name: (COLOURS[place % len(COLOURS)], MARKERS[(place + turn + 1) % len(MARKERS)])
         for place, name in enumerate(others)

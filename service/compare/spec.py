@@ -6,15 +6,21 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing.base import check_width
+from service.data.dataset import Task
 from service.first_fault import first_fault
 from service.sizing import DEFAULT_BASE_DIM
 
 Metric = Literal["auto", "mse", "rmse", "auc", "log_loss", "ne"]
+METRICS: Final[Mapping[Task, tuple[Metric, ...]]] = MappingProxyType(
+    {"rating": ("mse", "rmse"), "click": ("auc", "log_loss", "ne")}
+)
+"""What may be drawn, by task; the first one where nothing is asked for."""
 Rounded = Literal["fp16", "int8", "int4"]
 Table = Mapping[str, Any]
 

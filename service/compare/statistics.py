@@ -32,11 +32,12 @@ class Summary:
 
 
 def summary(values: Sequence[float]) -> Summary:
-    """Mean, standard deviation and 95 % t-interval of the mean."""
+    """Mean, standard deviation and 95 % t-interval of the mean; NaN where there is no value."""
     n = len(values)
     sd = stdev(values) if n > 1 else math.nan
     half_width = t_quantile(CONFIDENCE, n - 1) * sd / math.sqrt(n) if n > 1 else math.nan
-    return Summary(mean=fmean(values), sd=sd, half_width=half_width, n=n)
+    mean = fmean(values) if values else math.nan
+    return Summary(mean=mean, sd=sd, half_width=half_width, n=n)
 
 
 def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Summary | None:

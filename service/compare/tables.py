@@ -19,6 +19,8 @@ COST_COLUMNS: Final = (
     *("search_examples", "search_seconds", "training_examples", "training_seconds"),
     *("search_by_base_examples", "search_by_base_seconds", "peak_memory_by_base"),
 )
+OWN: Final = "own"
+"""Budget of plans that have the widths their scheme asks for."""
 SEARCH_TITLES: Final = (
     *("search: examples", "x base", "search: s", "x base", "search + training: s", "peak memory"),
 )
@@ -113,7 +115,7 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
         figures = [f"{value:,.0f}" for value in point.figures.values()]
         lines.append(
             [
-                *(point.name, point.budget or "own", widths_text(point), *figures),
+                *(point.name, point.budget or OWN, widths_text(point), *figures),
                 *(_mean_and_sd(point.score), str(point.score.n)),
                 *(_interval(point.difference), point.verdict),
                 *(_search_cells(point.cost) if is_searched else [_seconds(point)]),
@@ -142,7 +144,7 @@ def _slices_table(points: Sequence[Point], field: str) -> str:
     lines = [["sizing", "budget", *titles]]
     for point, slices in zip(points, of_points, strict=True):
         scores = [_mean_and_sd(slices.get(name, {}).get(metric)) for name in rows]
-        lines.append([point.sizing, point.budget or "own", *scores])
+        lines.append([point.sizing, point.budget or OWN, *scores])
     return _markdown(lines, left=2)
 
 
@@ -176,7 +178,7 @@ def _search_cells(cost: Cost) -> list[str]:
 
 
 def _mean_and_sd(score: Summary | None) -> str:
-    if score is None:
+    if score is None or not score.n:
         return ""
     return f"{score.mean:.5f}" + (f" ± {score.sd:.5f}" if score.n > 1 else "")
 

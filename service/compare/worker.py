@@ -73,7 +73,9 @@ def work(connection: Connection, log: Path, threads: int) -> None:
     import service.train.loop  # noqa: F401 - seconds once, and not in the time of the first run
     from service.allocator import keep_freed_memory
     from service.logs import configure_logs
+    from service.supervisor import die_with_parent
 
+    die_with_parent()  # whoever starts again takes up the run that is left
     configure_logs()
     keep_freed_memory()
     torch.set_num_threads(threads)

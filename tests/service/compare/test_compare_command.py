@@ -21,6 +21,7 @@ from service.compare.records import read_records
 from service.compare.runner import to_do
 from service.compare.worker import Job
 from service.distributed import launch
+from service.run_folder import RunFolder
 from service.train.loop import train
 from tests.service.compare.specs import small_spec, write_spec
 
@@ -135,6 +136,8 @@ def test_a_part_is_trained_and_the_rest_can_follow(tmp_path, capsys):
     code, _, story = compare(capsys, spec, "--seeds", "7", "--dry-run")
     assert code == 2
     assert "--seeds 7: no run has it; seeds: 0, 1" in story
+    code, listed, _ = compare(capsys, spec, "--sizings", "uniform", "--dry-run")
+    assert listed.endswith("2 runs, 1 done\n") and "popularity" not in listed
 
 
 def test_a_dry_run_lists_bytes_and_trains_nothing(tmp_path, capsys):
@@ -146,6 +149,14 @@ def test_a_dry_run_lists_bytes_and_trains_nothing(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_two_comparisons_never_write_into_one_folder(tmp_path, capsys):
+    spec = write_spec(tmp_path)
+    with RunFolder(tmp_path / "out").held():
+        code, _, story = compare(capsys, spec)
+    assert (code, (tmp_path / "out/runs.jsonl").exists()) == (2, False)
+    assert "another training writes into" in story
+
+
 def test_plotting_before_anything_ran_says_so(tmp_path, capsys):
     code, _, story = compare(capsys, write_spec(tmp_path), "--plot-only")
     assert code == 2
@@ -153,7 +164,7 @@ def test_plotting_before_anything_ran_says_so(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
     spec = write_spec(tmp_path, recipe="patience = 10000\n")
     spec.write_text(spec.read_text().replace("epochs = 2", "epochs = 10000"))
@@ -164,7 +175,7 @@ def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
         children = [int(pid) for pid in children_of(process.pid)]
         process.send_signal(number)
         story = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == (-number if number == signal.SIGKILL else 130)
     assert "Traceback" not in story
     assert not (tmp_path / "out/runs.jsonl").exists(), "a stopped run is neither done nor failed"
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))

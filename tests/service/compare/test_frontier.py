@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.compare.frontier import frontier
 from service.compare.plot import draw
 from service.compare.plot_frontier import bytes_text
-from service.compare.plot_style import spread
+from service.compare.plot_style import spread, styles_of
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
 
@@ -123,6 +123,28 @@ def test_what_trained_longer_than_its_baseline_is_named():
 def test_an_unknown_metric_names_those_there_are():
     with pytest.raises(ValueError, match="metric='auc' is no score of these runs, which have mse"):
         frontier(replace(SPEC, metric="auc"), *recorded())
+
+
+def test_a_plan_without_a_score_takes_no_other_along(tmp_path):
+    cells, records = recorded()  # labels of one kind have no AUC
+    for record in list(records.values())[1:]:
+        auc = None if record["hash"].startswith("own") else record["test"]["mse"]
+        record |= {"test": {"auc": auc, "num_rows": 100}, "slices": {}}
+    found = frontier(SPEC, cells, records)
+    assert [(p.sizing, p.score.n) for p in found if not p.score.n] == [("own", 0)]
+    assert "| own | own | 4 8 4 | 9 | 10,000 |  | 0 |" in as_markdown(SPEC, found, {})
+    nothing = {"mean": None, "sd": None, "half_width": None, "n": 0}
+    assert json.loads(as_json(found))[-1]["scores"]["auc"] == nothing
+    assert as_csv(found).splitlines()[-1].startswith("mf,own,,,9.0,10000.0,auc,,,,,0,")
+    assert [path.name for path in draw(replace(SPEC, output=tmp_path), found)]
+    assert not draw(replace(SPEC, output=tmp_path), found[-1:])
+
+
+def test_runs_of_a_sizing_that_is_no_longer_asked_for_are_drawn_after_the_others(tmp_path):
+    spec = replace(SPEC, sizings={"uniform": {}, "own": {}}, output=tmp_path)
+    assert draw(spec, frontier(spec, *recorded()))
+    assert list(styles_of(spec, ["narrow", "own"])) == ["narrow", "own"]
+    assert len(set(styles_of(spec, ["narrow", "own"]).values())) == 2
 
 
 def test_the_picture_names_every_sizing_and_is_the_same_each_time(tmp_path):

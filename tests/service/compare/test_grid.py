@@ -134,6 +134,11 @@ def test_no_plan_at_all_is_an_error_of_planning(tmp_path):
         expand(replace(small_spec(tmp_path), budgets=("100",)))
 
 
+def test_a_metric_that_the_task_does_not_have_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match=r"metric='auc' is no score of a rating task .* mse, rmse"):
+        expand(replace(small_spec(tmp_path), metric="auc"))
+
+
 def test_a_slice_must_be_a_field(tmp_path):
     with pytest.raises(ValueError, match="'C9' is not a field of the dataset; try one of C1, C2"):
         expand(replace(small_spec(tmp_path), slices=("C9",)))
