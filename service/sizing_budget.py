@@ -104,8 +104,8 @@ def _row_choices(
     request: "SizingRequest",
     counts: Mapping[str, NDArray[Any]],
 ) -> dict[str, list[RowChoice]]:
-    """Ways to cut the tail off a field's last table, by table name."""
-    last = {table.field: table.name for table in plan.tables()}
+    """Ways to cut the tail off a field's last table, by table name; not off what a file has cut."""
+    last = {table.field: table for table in plan.tables()}
     runs = {
         stats.name: cut(stats, counts[stats.name], request.blocks)[-1]
         if stats.name in counts
@@ -113,9 +113,10 @@ def _row_choices(
         for stats in fields
     }
     return {
-        last[name]: row_choices(run, request.hash_tail)
+        last[name].name: row_choices(run, request.hash_tail)
         for name, run in runs.items()
-        if not request.row_fields or name in request.row_fields
+        if run.num_embeddings == last[name].num_embeddings
+        and (not request.row_fields or name in request.row_fields)
     }
 
 

@@ -33,7 +33,7 @@ def equipartition(counts: ArrayLike, num_blocks: int) -> list[int]:
         raise ValueError(
             f"num_blocks={num_blocks}, expected 1 to {num_rows}, the number of rows; lower it"
         )
-    if rising := np.flatnonzero(np.diff(frequency) > 0).tolist():
+    if rising := np.flatnonzero(frequency[1:] > frequency[:-1]).tolist():
         raise ValueError(
             f"row {rising[0] + 1} is read more often than row {rising[0]}; "
             f"sort the rows by frequency first"

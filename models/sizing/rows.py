@@ -71,8 +71,9 @@ def cut_tail(blocks: Sequence[Block], kept: int, hash_ratio: float = 0.0) -> tup
         return tuple(blocks)
     heads, first_id = [], 0
     for block in blocks:
-        if rows := min(block.num_ids, max(0, kept - first_id)):
-            heads.append(replace(block, num_embeddings=rows))
+        if ids := min(block.num_ids, max(0, kept - first_id)):
+            rows = min(block.num_embeddings, ids)
+            heads.append(replace(block, num_embeddings=rows, hashed_ids=ids - rows))
         first_id += block.num_ids
     rows = tail_rows(num_ids - kept, hash_ratio)
     last = heads[-1] if heads else blocks[0]

@@ -1,5 +1,6 @@
 """`mixdim size`: rows, widths by hand, models and roundings."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_rows_are_only_traded_in_the_fields_that_are_named() -> None:
         (): ["a/0", "a/1", "b/0", "b/1", "c/0", "c/1"],
         ("b",): ["a", "b/0", "b/1", "c"],
     }
+
+
+@pytest.mark.parametrize("written", ["[[1000, 16], [2000, 4]]", "[[100, 8, 2900]]"])
+def test_rows_that_a_file_has_cut_stay_as_they_are_written(data: Path, written: str) -> None:
+    path = data.parent / "widths.json"
+    path.write_text(f'{{"C3": {written}}}')
+    flags = ["--scheme", "file", "--file", str(path), "--rows", "auto", "--budget", "20000"]
+    code, output = size(data, *flags)
+    rows = [(b.num_embeddings, b.hashed_ids) for b in read_sizing(output).fields["C3"]]
+    assert code == 0
+    assert rows == [(n, sum(hashed)) for n, _, *hashed in json.loads(written)]
 
 
 def test_hashing_keeps_the_width_and_gives_the_budget_to_rows(data: Path) -> None:

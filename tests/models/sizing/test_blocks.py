@@ -1,5 +1,7 @@
 """Several widths inside one field."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from models.sizing import PopularityRule, Uniform, equipartition, fit, plan_bytes, size_in_blocks
 from models.sizing.popularity import popularity_dims
+from models.sizing.rows import cut_tail, tail_rows
+from models.tables import Block
 from tests.models.sizing.examples import GOLDEN, field
 
 SMALL = GOLDEN["mde_equipartition_small"]
@@ -58,6 +62,40 @@ def test_a_block_ends_as_soon_as_its_share_is_reached(
         reached = sum(counts[:end]) * num_blocks >= share
         needed = sum(counts[: end - 1]) * num_blocks < share
         assert reached and (needed or end == offsets[index - 1] + 1)
+
+
+def test_counts_without_a_sign_are_cut_like_others() -> None:
+    counts = [9, 5, 3, 1, 1, 0]
+    assert equipartition(np.array(counts, dtype=np.uint32), 3) == equipartition(counts, 3)
+
+
+def rows_of(blocks: Sequence[Block]) -> list[tuple[int, int]]:
+    """By id: which block, and which row of it."""
+    return [
+        (index, position % block.num_embeddings)
+        for index, block in enumerate(blocks)
+        for position in range(block.num_ids)
+    ]
+
+
+@given(
+    sizes=st.lists(
+        st.tuples(st.integers(1, 9), st.sampled_from([0, 0, 5])), min_size=1, max_size=3
+    ),
+    kept=st.integers(0, 45),
+    hash_ratio=st.sampled_from([0.0, 0.4]),
+)
+def test_a_tail_leaves_the_rows_of_all_ids_before_it(
+    sizes: list[tuple[int, int]], kept: int, hash_ratio: float
+) -> None:
+    blocks = [Block(num_embeddings=n, embedding_dim=4, asked_dim=4, hashed_ids=h) for n, h in sizes]
+    before, after = rows_of(blocks), rows_of(cut_tail(blocks, kept, hash_ratio))
+    assert len(after) == len(before)
+    assert after[:kept] == before[:kept]
+    if kept < len(before) - 1:
+        shared = tail_rows(len(before) - kept, hash_ratio)
+        assert len(set(after[kept:])) == shared
+        assert {*after[:kept]}.isdisjoint(after[kept:])
 
 
 def test_frequent_rows_get_more_width_than_rare_ones_of_the_same_field() -> None:
