@@ -109,26 +109,27 @@ def walk(
         Widths; 0 for fields that get none. Columns without saliency are never paid for.
     """
     widths = dict.fromkeys(worths, 0)
-    waiting: list[tuple[float, int, str]] = []
+    waiting: list[tuple[float, int, str, int]] = []
 
-    def offer(place: int, name: str) -> None:
-        wider = min((width for width in worths[name] if width > widths[name]), default=None)
-        if wider is None:
+    def cost_of(name: str, width: int) -> int:
+        return costs[name][width] - costs[name].get(widths[name], 0)
+
+    def offer(place: int, name: str, beyond: int) -> None:
+        width = min((width for width in worths[name] if width > beyond), default=None)
+        if width is None:
             return
-        gain = worths[name][wider] - worths[name].get(widths[name], 0.0)
-        cost = costs[name][wider] - costs[name].get(widths[name], 0)
+        gain = worths[name][width] - worths[name].get(widths[name], 0.0)
         if gain > 0:
-            unit = max(cost, 1) if per_cost else wider - widths[name]
-            heapq.heappush(waiting, (-gain / unit, place, name))
+            unit = max(cost_of(name, width), 1) if per_cost else width - widths[name]
+            heapq.heappush(waiting, (-gain / unit, place, name, width))
 
     for place, name in enumerate(worths):
-        offer(place, name)
+        offer(place, name, 0)
     spent = 0
     while waiting:
-        _, place, name = heapq.heappop(waiting)
-        wider = min(width for width in worths[name] if width > widths[name])
-        cost = costs[name][wider] - costs[name].get(widths[name], 0)
-        if spent + cost <= budget:  # else nothing wider of this field fits either
-            spent, widths[name] = spent + cost, wider
-            offer(place, name)
+        _, place, name, width = heapq.heappop(waiting)
+        cost = cost_of(name, width)
+        if spent + cost <= budget:
+            spent, widths[name] = spent + cost, width
+        offer(place, name, width)  # in any case: the full width needs no projection, and may fit
     return widths

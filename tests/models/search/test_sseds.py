@@ -107,6 +107,14 @@ def test_a_walk_never_outspends_its_budget(gradient, budget, per_cost):
     assert sum(costs[n].get(w, 0) for n, w in found.items()) <= budget
 
 
+@pytest.mark.parametrize("per_cost", [False, True])
+def test_a_walk_passes_over_what_does_not_fit_to_the_width_that_needs_no_projection(per_cost):
+    costs = {"day": {4: 908, 8: 1788, 12: 2668, 16: 476}}  # 7 rows, projected to 16
+    worths = {"day": worth(np.full(16, 1 / 16), (4, 8, 12, 16))}
+    assert walk(worths, costs, 500, per_cost=per_cost) == {"day": 16}
+    assert walk(worths, costs, 475, per_cost=per_cost) == {"day": 0}
+
+
 def test_more_pairs_than_there_are_are_refused():
     with pytest.raises(ValueError, match="kappa=10 pairs, expected 1 to 9"):
         largest_pairs(np.ones((3, 3)), 10)
