@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, Self, runtime_checkable
 
-from models.sizing.rounding import Rounding, round_up, width_grid
+from models.sizing.rounding import Rounding, round_up
 from models.tables import WIDTH_STEP, FieldStats, SizingPlan
 
 MAX_WIDTH: Final = 1024
@@ -68,8 +68,3 @@ def check_width(name: str, value: int, rounding: Rounding = "mult4") -> None:
         }[rounding]
         nearest = round_up(max(value, 1), rounding)
         raise ValueError(f"{name}={value}, expected {expected}; try {nearest}")
-
-
-def multiples(low: int, high: int) -> Sequence[int]:
-    """Every width the kernels take from ``low`` to ``high``."""
-    return width_grid("mult4", low, high)

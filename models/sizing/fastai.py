@@ -82,5 +82,6 @@ class FastaiRule:
     def _reason(self, name: str, num_embeddings: int) -> str:
         if name in self.overrides:
             return "override"
-        wish = f"1.6 * {num_embeddings}^0.56 = {1.6 * math.pow(num_embeddings, 0.56):.1f}"
-        return wish if emb_sz_rule(num_embeddings) <= self.max_dim else f"{wish}, capped"
+        wish = 1.6 * math.pow(num_embeddings, 0.56)
+        note = f"1.6 * {num_embeddings}^0.56 = {wish:.1f}"
+        return f"{note}, capped" if round(wish) > self.max_dim else note

@@ -61,6 +61,17 @@ def test_fastai_overrides_win_over_rule_and_cap() -> None:
 
 
 @pytest.mark.parametrize(
+    ("max_dim", "num_ids", "is_capped"),
+    [(600, 39_432, False), (600, 40_000, True), (72, 944, True), (76, 944, False)],
+)
+def test_fastai_rule_says_where_its_cap_decides(
+    max_dim: int, num_ids: int, is_capped: bool
+) -> None:
+    reasons = FastaiRule(max_dim=max_dim)([field("user", num_ids)]).reasons
+    assert reasons["user"].endswith(", capped") == is_capped
+
+
+@pytest.mark.parametrize(
     ("mode", "dims"), [(mode, GOLDEN["mde_d0_toy"][mode]) for mode in ("int", "pow2", "mult4")]
 )
 def test_popularity_matches_the_toy_of_the_paper(mode: Rounding, dims: list[int]) -> None:
