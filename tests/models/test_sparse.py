@@ -41,7 +41,7 @@ def written(folder, table: np.ndarray, name: str) -> SparseTables:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     num_rows=st.integers(1, 300),
     dim=st.integers(1, 20),
@@ -80,7 +80,6 @@ def test_bytes_by_hand():
     assert smallest_format(10, 8, 80) == ("dense", 320)
 
 
-@settings(deadline=None)
 @given(num_rows=st.integers(1, 5000), dim=st.integers(1, 64), share=st.floats(0, 1))
 def test_more_weights_never_take_less(num_rows, dim, share):
     num_stored = int(share * (num_rows * dim - 1))

@@ -50,7 +50,7 @@ type_sets = st.lists(st.sampled_from(SHARDING_TYPES), min_size=1, unique=True).m
 
 
 @given(tables=table_sets, cluster=clusters, types=type_sets, memory=st.integers(14, 24))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_shards_tile_every_table_once_and_fit(
     tables: list[Table], cluster: Cluster, types: tuple[ShardingType, ...], memory: int
 ) -> None:
@@ -78,7 +78,6 @@ def test_shards_tile_every_table_once_and_fit(
     cluster=clusters,
     kind=st.sampled_from(SHARDING_TYPES),
 )
-@settings(deadline=None)
 def test_shapes_of_shards_are_torchrecs(x: Table, cluster: Cluster, kind: ShardingType) -> None:
     shards = cut(x, kind, cluster, min_partition=4)
     sizes, offsets = calculate_shard_sizes_and_offsets(

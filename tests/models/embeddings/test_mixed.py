@@ -111,7 +111,7 @@ def cases(draw):
     return plan_of(out_dim, **fields), ids, singles, pooling
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(cases())
 def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
     plan, ids, singles, pooling = case
@@ -125,7 +125,7 @@ def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
     assert np.allclose(found, expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(), st.sampled_from(["project", "pad"]), st.booleans())
 def test_what_is_read_from_narrow_columns_is_what_is_read_from_wide_vectors(case, join, is_bf16):
     plan, ids, singles, pooling = case

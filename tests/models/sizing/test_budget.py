@@ -1,7 +1,7 @@
 """Bytes of plans, budgets as text, and plans that fit a budget."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.sizing import (
@@ -68,7 +68,6 @@ def test_bytes_are_given_table_by_table() -> None:
     assert parts == (1600, 400, 128, 256)
 
 
-@settings(deadline=None)
 @given(fields=FIELDS, optimizer=OPTIMIZERS)
 def test_uniform_bytes_are_the_bytes_of_the_uniform_plan(
     fields: list[FieldStats], optimizer: SparseOptimizer
@@ -103,7 +102,6 @@ def test_other_budgets_are_refused_with_examples(text: str) -> None:
         parse_budget(text, base_bytes=6800)
 
 
-@settings(deadline=None)
 @given(
     scheme=ANY_SCHEME,
     fields=FIELDS,
@@ -133,7 +131,6 @@ def test_a_budget_is_never_exceeded_or_the_error_says_what_would_do(
         assert trained_in(error.needed_bytes) == error.needed_bytes
 
 
-@settings(deadline=None)
 @given(
     scheme=ANY_SCHEME,
     fields=FIELDS,
@@ -161,7 +158,6 @@ def test_a_little_more_budget_does_not_buy_projections_for_parameters() -> None:
     assert plan_bytes(large).embedding_params >= plan_bytes(small).embedding_params
 
 
-@settings(deadline=None)
 @given(scheme=ANY_SCHEME, fields=FIELDS, per_row=st.integers(120, 400))
 def test_filling_keeps_the_order_of_what_was_asked(
     scheme: Sizing, fields: list[FieldStats], per_row: int
@@ -174,7 +170,6 @@ def test_filling_keeps_the_order_of_what_was_asked(
     assert [dim for _, dim in by_wish] == sorted(dim for _, dim in by_wish)
 
 
-@settings(deadline=None)
 @given(scheme=ANY_SCHEME, fields=FIELDS, per_row=st.integers(120, 400))
 def test_order_of_fields_does_not_matter_under_a_budget(
     scheme: Sizing, fields: list[FieldStats], per_row: int
@@ -183,7 +178,6 @@ def test_order_of_fields_does_not_matter_under_a_budget(
     assert fitted(scheme, fields, budget).dims() == fitted(scheme, fields[::-1], budget).dims()
 
 
-@settings(deadline=None)
 @given(scheme=ANY_SCHEME, fields=FIELDS, per_row=st.integers(20, 400))
 def test_widths_under_a_budget_suit_fbgemm(
     scheme: Sizing, fields: list[FieldStats], per_row: int

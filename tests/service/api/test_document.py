@@ -82,7 +82,6 @@ def _send(
     @settings(
         max_examples=number,
         derandomize=repeatable,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
         phases=[Phase.generate],

@@ -105,13 +105,13 @@ def check(case):
     assert are_slots == sorted(are_slots)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(cases())
 def test_ids_are_where_a_dictionary_says(case):
     check(case)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(cases(most_blocks=1))
 def test_ids_of_whole_single_valued_fields_are_where_a_dictionary_says(case):
     check(case)

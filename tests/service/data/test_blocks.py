@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.data.readers.blocks import LineBlocks, check_files, read_header
@@ -15,7 +15,6 @@ def read(path: Path, block_bytes: int = 64, header: bool = False) -> list[bytes]
     return [bytes(block.payload) for block in blocks]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"")), max_size=30),
     st.integers(1, 100),

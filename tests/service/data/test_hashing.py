@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.data.ingest.hashing import splitmix64, string_keys
@@ -26,7 +26,6 @@ def slow_mix(number: int) -> int:
     return z ^ (z >> 31)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=30)), st.booleans(), st.integers(0, 3))
 def test_keys_of_an_array_match_keys_one_by_one(texts, wide, offset):
     strings = pa.array(texts, pa.large_string() if wide else pa.string())[offset:]

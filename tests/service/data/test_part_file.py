@@ -50,7 +50,7 @@ def test_values_are_those_that_the_library_reads(tmp_path):
         assert file.lists(group, ["C2"])["C2"].to_pylist() == expected["C2"].to_pylist()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_noticed_and_the_part_named(tmp_path_factory, position, bit):
     folder = tmp_path_factory.mktemp("part")

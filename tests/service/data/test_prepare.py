@@ -78,7 +78,7 @@ def raw_row(index: int, line: bytes) -> RawRow:
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(
     lines=st.lists(st.one_of(GOOD_LINE, GOOD_LINE, GOOD_LINE, BAD_LINE), max_size=60),
     block_bytes=st.sampled_from([1, 100, 1 << 20]),

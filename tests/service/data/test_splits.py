@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.data.ingest.splits import OrderSplit, RandomSplit, TimeSplit
@@ -48,7 +48,6 @@ def test_a_split_without_share_gets_no_rows():
     assert 1 not in split
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=20, max_size=300))
 def test_times_never_fall_from_train_to_test_and_ties_stay_together(values):
     times, counts = np.unique(np.array(values), return_counts=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.data.ingest import vocabulary as module
@@ -34,7 +34,6 @@ def test_a_field_without_any_value_still_has_both_special_ids():
 
 
 @pytest.mark.parametrize("weak", [False, True])
-@settings(deadline=None)
 @given(known=st.sets(st.text(max_size=20), max_size=40), asked=st.sets(st.text(max_size=20)))
 def test_lookups_match_a_dict_even_where_all_keys_clash(weak, known, asked):
     known, asked = known - {""}, asked - {""}
@@ -51,7 +50,6 @@ def test_lookups_match_a_dict_even_where_all_keys_clash(weak, known, asked):
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=500))
 def test_the_curve_is_the_cumulative_count_at_growing_ranks(counts):
     counts = sorted(counts, reverse=True)

@@ -23,7 +23,7 @@ def scores_in_float64(predictions, labels):
     }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 400), st.sampled_from([3, 1000]))
 def test_click_scores_equal_their_formulas_ties_included(seed, num_rows, levels):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.tables import FieldStats
@@ -38,7 +38,6 @@ WITHOUT_CLOCK = ("examples_per_second", "loader_wait_ratio")
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 9))
-@settings(deadline=None)
 def test_effective_rank_is_that_of_the_singular_values(num_rows, width, seed):
     rows = np.random.default_rng(seed).normal(size=(num_rows, width)) * np.arange(1, width + 1)
     singular = np.linalg.svd(rows, compute_uv=False)

@@ -50,7 +50,7 @@ def in_float64(rows, bits):
     return bias + steps * scale, scale
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.sampled_from([4, 8, 12, 32]), st.sampled_from(sorted(BITS)))
 def test_integers_equal_a_float64_oracle_and_err_by_half_a_scale(seed, dim, dtype):
     rows = np.random.default_rng(seed).normal(0, 0.1, (200, dim)).astype(np.float32)

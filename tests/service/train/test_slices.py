@@ -69,7 +69,7 @@ def scores_in_loops(predicted, names, task):
     return found
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 10_000), st.integers(2, 200), st.sampled_from(["click", "rating"]))
 def test_scores_of_slices_equal_loops_over_their_rows(seed, num_rows, task):
     rng = np.random.default_rng(seed)
