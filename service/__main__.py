@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; turn what a user can mend into one clear line and an exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     configure_logs()
-    if not arguments or arguments[0] in {"--help", "help"}:
+    if not arguments or arguments[0] in {"--help", "-h", "help"}:
         sys.stdout.write(_usage())
         return 0 if arguments else EXIT_REJECTED
     if arguments[0] == "--version":

@@ -158,9 +158,11 @@ def size_dataset(folder: Path, request: SizingRequest) -> SizingFile:
         PlanError: If the budget is too small for any plan.
     """
     info = read_dataset_info(folder)
-    fields = _chosen(info.field_stats, request.fields, "--fields")
-    cut = _chosen(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
-    _chosen(fields, request.row_fields, "--row-fields")
+    fields = chosen_fields(info.field_stats, request.fields, "--fields")
+    cut = (
+        chosen_fields(fields, request.block_fields, "--block-fields") if request.blocks > 1 else []
+    )
+    chosen_fields(fields, request.row_fields, "--row-fields")
     counts = {stats.name: lookups_per_id(folder, stats.name) for stats in cut}
     if isinstance(request.scheme, Spectral) and not request.scheme.spectra:
         request = replace(request, scheme=_measured(request, folder, fields, counts))
@@ -230,7 +232,14 @@ def plan_fields(
     return replace(plan, join=request.join)
 
 
-def _chosen(fields: Sequence[FieldStats], names: Sequence[str], flag: str) -> list[FieldStats]:
+def chosen_fields(
+    fields: Sequence[FieldStats], names: Sequence[str], flag: str
+) -> list[FieldStats]:
+    """Those of some fields that are named; all where no name is given.
+
+    Raises:
+        ValueError: If a name is none of theirs; the message begins with the flag.
+    """
     known = [stats.name for stats in fields]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{flag}: {unknown} are not fields; fields: {', '.join(known)}")

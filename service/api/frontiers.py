@@ -56,8 +56,12 @@ class FrontierPoint:
 
 
 def points_of_comparison(path: Path) -> list[FrontierPoint]:
-    """The points of a comparison's folder."""
-    content = without_nan(json.loads((path / "frontier.json").read_text()))
+    """The points of a comparison's folder, but for those that no run has a score for."""
+    content = [
+        point
+        for point in without_nan(json.loads((path / "frontier.json").read_text()))
+        if point["scores"][point["metric"]]["n"]
+    ]
     records = read_records(path / RUNS_FILE)
     digests = {
         (cell["recipe"], cell["sizing"], cell["budget"]): cell["runs"]
@@ -108,7 +112,7 @@ def points_of_runs(home: Home, data: str) -> list[FrontierPoint]:
             settings = {key: value for key, value in config.items() if key not in OWN}
             plan = read_json(path / SIZING_FILE).get("fields")
             alike.setdefault(json.dumps([settings, plan], sort_keys=True), []).append((name, path))
-    points = [_point_of_runs(runs) for runs in alike.values()]
+    points = [point for runs in alike.values() if (point := _point_of_runs(runs)).n]
     return sorted(points, key=lambda point: (point.recipe, point.method, point.bytes))
 
 
@@ -129,7 +133,7 @@ def _point_of_runs(found: Iterable[tuple[str, Path]]) -> FrontierPoint:
             )
         )
     sizing = read_json(path / SIZING_FILE)
-    score = summary([run.value for run in runs if run.value is not None] or [0.0])
+    score = summary([run.value for run in runs if run.value is not None])
     return FrontierPoint(
         recipe=records[0]["config"]["network"]["kind"],
         method=str(sizing.get("scheme", {}).get("kind") or "by hand"),

@@ -59,7 +59,7 @@ class SearchCommand:
 
 def main(argv: Sequence[str]) -> int:
     """Search, train the plan and say how good it is and what it has cost."""
-    if not argv or argv[0] == "--help":
+    if not argv or argv[0] in {"--help", "-h"}:
         sys.stdout.write(_usage())
         return 0 if argv else 2
     name, *rest = argv

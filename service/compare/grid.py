@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from models.sizing import Serving, uniform_bytes
+from models.sizing import Serving, parse_budget, uniform_bytes
 from models.tables import PlanError
 from service.compare.choices import REFERENCE, SizingChoice, recipe_of, references, sizing_of
 from service.compare.digest import digest_of
@@ -17,7 +17,7 @@ from service.run_folder import file_sha256
 from service.search.config import SearchConfig
 from service.search.methods import SERVED
 from service.sizing import SizingFile, read_sizing, write_sizing
-from service.sizing_request import SizingRequest, size_dataset
+from service.sizing_request import SizingRequest, chosen_fields, size_dataset
 from service.train.slices import check_slice
 
 SIZINGS = "sizings"
@@ -231,10 +231,16 @@ def _request(
 
 
 def budget_of(text: str, info: DatasetInfo, request: SizingRequest) -> str | None:
-    """A budget in the words of a request; ``uniform:4`` becomes the bytes of uniform width 4."""
+    """A budget in the words of a request; ``uniform:4`` becomes the bytes of uniform width 4.
+
+    Raises:
+        ValueError: If it is no budget, or a field is none of the dataset's.
+    """
+    sized = chosen_fields(info.field_stats, request.fields, "fields")
     match = re.fullmatch(r"uniform:([1-9]\d*)", text.strip())
     if not match:
+        if text:
+            parse_budget(text, 1)  # raises where it is none, before a search trains for it
         return text or None
-    sized = [s for s in info.field_stats if not request.fields or s.name in request.fields]
     served = Serving() if request.budget_for == "serving" else None
     return str(uniform_bytes(sized, int(match[1]), request.optimizer, served))

@@ -81,7 +81,7 @@ class CompareSpec:
     serve_budgets: tuple[str, ...] = ()
     """Budgets whose plans are rounded; all by default."""
 
-    parallel: Annotated[int, Field(ge=0)] = 0
+    parallel: int = 0
     """Runs at a time; 0 for as many as the cores allow."""
 
     threads: Annotated[int, Field(ge=1)] = 1
@@ -92,6 +92,8 @@ class CompareSpec:
 
     def __post_init__(self) -> None:
         check_width("dim", self.dim)
+        if self.parallel < 0:
+            raise ValueError(f"parallel={self.parallel}, expected 0 or more")
         if self.baseline not in {*self.sizings, DEFAULT_BASELINE}:
             raise ValueError(
                 f"baseline={self.baseline!r} is not a sizing; sizings: {', '.join(self.sizings)}"

@@ -173,7 +173,7 @@ def _planned(job: Job) -> tuple[Path, dict[str, Any]] | None:
 
 def _found(job: Job) -> tuple[Path, dict[str, Any]] | None:
     """Search, and train what was found; None where somebody said stop."""
-    from service.search.run import search
+    from service.search.run import SIZING_FILE, search
 
     assert job.search is not None
     try:
@@ -181,6 +181,7 @@ def _found(job: Job) -> tuple[Path, dict[str, Any]] | None:
     except Stopped:
         return None
     assert record.run is not None  # it was asked to train what it finds
+    write_sizing(read_sizing(job.config.output / SIZING_FILE), job.config.sizing)
     retrained = next((stage for stage in record.stages if stage["name"] == RETRAINED), {})
     return job.config.output / record.run, {
         "widths": record.widths,

@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from models.sizing import Serving, SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
+from models.sizing.searched import Searched
 from models.tables import FieldStats, PlanError, SizingPlan
 from service.compare.digest import digest_of
 from service.config import TrainConfig
@@ -22,7 +23,7 @@ from service.search.methods import SERVED
 from service.search.record import RETRAINED
 from service.search.stage import Stage, read_stage, train_stage, write_stage
 from service.sizing import SizingFile, sizing_bytes, write_sizing
-from service.sizing_request import SizingRequest, size_dataset
+from service.sizing_request import SizingRequest, chosen_fields, size_dataset
 
 Result = TypeVar("Result")
 STAGES = "stages"
@@ -47,7 +48,7 @@ class Search:
     def __init__(self, config: SearchConfig, report: Report, shared: Path | None = None) -> None:
         self.config = config
         self.info = read_dataset_info(config.train.data)
-        self.fields = _chosen(self.info.field_stats, config.fields)
+        self.fields = chosen_fields(self.info.field_stats, config.fields, "--fields")
         self.folder = config.train.output
         self.stages: list[Stage] = []
         self._report, self._shared = report, shared
@@ -163,6 +164,17 @@ class Search:
         sizing = self._sized(scheme, fields, budget=str(limit), **request)
         return replace(sizing, budget=self.config.budget) if budget_bytes is None else sizing
 
+    def check_budget(self, widths: Sequence[int]) -> None:
+        """Refuse a budget that no choice of these widths fits, before anything is trained.
+
+        Raises:
+            PlanError: If it is one.
+        """
+        names = [stats.name for stats in self.fields]
+        worth = {name: dict.fromkeys(widths, 0.0) for name in names}
+        asked = dict.fromkeys(names, self.config.dim)
+        self.size(Searched(method=self.config.method.kind, asked=asked, worth=worth))
+
     def costs(self, widths: Sequence[int]) -> dict[str, dict[int, int]]:
         """Bytes of training by field and width, projection to ``dim`` included."""
         return {
@@ -228,10 +240,3 @@ class Search:
         plan = SizingPlan.one_block_each([stats], {stats.name: width}, out_dim=self.config.dim)
         plan = replace(plan, join=self._request.join)
         return plan_bytes(plan, self._request.optimizer).training_bytes
-
-
-def _chosen(fields: Sequence[FieldStats], names: Sequence[str]) -> list[FieldStats]:
-    known = [stats.name for stats in fields]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"--fields: {unknown} are not fields; fields: {', '.join(known)}")
-    return [stats for stats in fields if not names or stats.name in names]

@@ -90,6 +90,7 @@ class AutoDimOptions:
         if self.start == "slices":
             self._check_slices(search)
         choice = self._choice(search)
+        search.check_budget(choice.candidates)
         epochs = self._epochs(search)
         stage = search.train(
             "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
@@ -136,7 +137,7 @@ class AutoDimOptions:
         widths = {width for width in self.candidates if width <= config.dim} | {config.dim}
         num_examples = search.num_examples(self._epochs(search))
         pretrained = round(self.pretrain * num_examples)
-        weight_steps, lr = search.measure("pace", lambda: (self._pace(search), 0))
+        weight_steps, lr = self._pace(search)
         return AutoDimChoice(
             candidates=tuple(sorted(widths)),
             tables=self.tables,
@@ -156,10 +157,7 @@ class AutoDimOptions:
         return self.epochs or 2 * search.config.train.epochs
 
     def _pace(self, search: "Search") -> tuple[int, float]:
-        """Steps of the weights between two of the choice, and its rate.
-
-        They go by the number of steps; whoever goes on with a search on other ranks keeps them.
-        """
+        """Steps of the weights between two of the choice, and its rate."""
         train = search.config.train
         num_examples = (1 - self.pretrain) * search.num_examples(self._epochs(search))
         num_steps = round(num_examples / (train.batch_size * train.nproc))

@@ -1,6 +1,6 @@
 """``mixdim search autoemb``: widths by popularity, chosen softly by a controller, then for good."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,6 +15,7 @@ from models.search.popularity_runs import Runs, runs_of
 from models.search.row_blocks import Prices, Profile, best_blocks
 from models.sizing import equipartition
 from models.sizing.searched import SearchedBlocks
+from models.tables import Block
 from service.data.lookups import lookups_per_id
 from service.search.methods.base import Found
 
@@ -62,25 +63,40 @@ class AutoEmb:
             candidates=tuple(sorted({w for w in self.candidates if w < dim} | {dim})),
             alternation=Alternation(lr=self.lr, weight_steps=self.weight_steps),
         )
-        epochs = self.epochs or search.config.train.epochs
+        config, names = search.config.train, [stats.name for stats in search.fields]
+        ends = {name: self._ends(lookups_per_id(config.data, name)) for name in names}
+        prices = Prices(out_dim=dim, join=config.network.join, optimizer=config.optimizer.sparse)
+
+        def blocks_of(worth: Mapping[str, NDArray[np.float64]]) -> dict[str, tuple[Block, ...]]:
+            values = {name: profiles(own, choice.candidates) for name, own in worth.items()}
+            return best_blocks(values, ends, prices, search.budget_bytes)
+
+        nothing = {n: np.zeros((len(own), len(choice.candidates))) for n, own in ends.items()}
+        blocks_of(nothing)  # refuses a budget that nothing fits, before anything is trained
+        epochs = self.epochs or config.epochs
         stage = search.train(
             "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
         )
         runs = runs_of(search.fields)
         shares = search.measure("controllers", lambda: (_shares(stage, runs), 0))
-        ends, worth = {}, {}
-        for stats in search.fields:
-            name = stats.name
-            counts = lookups_per_id(search.config.train.data, name)
-            ends[name] = equipartition(counts, min(self.groups, len(counts)))[1:]
-            worth[name] = group_worth(np.asarray(shares[name]), runs[name], counts, ends[name])
-        values = {name: profiles(own, choice.candidates) for name, own in worth.items()}
-        config = search.config.train
-        prices = Prices(out_dim=dim, join=config.network.join, optimizer=config.optimizer.sparse)
-        blocks = best_blocks(values, ends, prices, search.budget_bytes)
+        blocks = blocks_of(
+            {
+                name: group_worth(
+                    np.asarray(shares[name]),
+                    runs[name],
+                    lookups_per_id(config.data, name),
+                    ends[name],
+                )
+                for name in names
+            }
+        )
         notes = {"shares": shares, "levels": {n: list(own.levels) for n, own in runs.items()}}
         sizing = search.fixed(SearchedBlocks(method=self.kind, blocks=blocks, out_dim=dim))
         return Found(sizing=sizing, notes=notes)
+
+    def _ends(self, counts: NDArray[np.int64]) -> list[int]:
+        """First id behind every group of a field."""
+        return equipartition(counts, min(self.groups, len(counts)))[1:]
 
 
 def group_worth(

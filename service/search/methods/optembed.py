@@ -67,6 +67,7 @@ class OptEmbed:
         """Train the super-net, let choices within the budget evolve on validation examples."""
         search.check_validation(self.kind)
         candidates = self._candidates(search.config.dim)
+        search.check_budget(candidates)
         changes = {"epochs": self.epochs} if self.epochs else {}
         base = search.train(
             "super-net",

@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 
 from models.sizing import Spectral
 from service.search.methods.base import Found
-from service.search.methods.spectral import offsets_of, spectra_of, values_of
+from service.search.methods.spectral import check_budget, offsets_of, spectra_of, values_of
 from service.sizing import SizingFile, sizing_bytes
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ class PruneRegrow:
     def run(self, search: "Search") -> Found:
         """Train uniformly, then narrow, train and measure in turns."""
         search.check_validation(self.kind)
+        offsets = offsets_of(search)
+        check_budget(search, offsets)
         changes = {"epochs": self.epochs} if self.epochs else {}
         uniform = search.uniform()
         last = search.train("base", uniform, **changes)
         global_batch = search.config.train.batch_size * search.config.train.nproc
         steps = max(1, round(self.share * last.examples / global_batch))
-        offsets = offsets_of(search)
         spectra: Spectra = search.measure("spectra-0", partial(spectra_of, search, last, offsets))
         for turn in range(1, self.rounds + 1):
             limit = self._limit(search, uniform, turn)

@@ -55,11 +55,17 @@ class SpectralSearch:
     def run(self, search: "Search") -> Found:
         """Train uniformly, measure, size."""
         search.check_validation(self.kind)
-        changes = {"epochs": self.epochs} if self.epochs else {}
-        base = search.train("base", search.uniform(), **changes)
         cut = [s.name for s in search.fields if s.num_embeddings >= self.block_rows]
         blocks = self.blocks if cut else 1
         offsets = offsets_of(search, cut, blocks)
+        request: dict[str, Any] = {}
+        if blocks > 1:
+            request |= {"blocks": blocks, "block_fields": tuple(cut)}
+        if search.budget_bytes is not None:
+            request |= {"rows": self.rows}
+        check_budget(search, offsets, **request)
+        changes = {"epochs": self.epochs} if self.epochs else {}
+        base = search.train("base", search.uniform(), **changes)
         spectra = search.measure("spectra", partial(spectra_of, search, base, offsets))
         scheme = Spectral(
             energy=self.energy,
@@ -68,11 +74,6 @@ class SpectralSearch:
             warm_up_examples=base.examples,
             spectra=spectra,
         )
-        request: dict[str, Any] = {}
-        if blocks > 1:
-            request |= {"blocks": blocks, "block_fields": tuple(cut)}
-        if search.budget_bytes is not None:
-            request |= {"rows": self.rows}
         sizing = search.size(scheme, **request)
         retrain = {"warm_start": base.folder} if self.start == "warm" else {}
         notes = {"spectra": spectra}
@@ -88,6 +89,18 @@ def offsets_of(search: "Search", cut: Sequence[str] = (), blocks: int = 1) -> Of
         else [0, stats.num_embeddings]
         for stats in search.fields
     }
+
+
+def check_budget(search: "Search", offsets: Offsets, **request: Any) -> None:
+    """Refuse a budget that no widths fit, before anything is trained.
+
+    Raises:
+        PlanError: If it is one.
+    """
+    from service.spectral import runs_of
+
+    flat = {run.name: [1.0] * search.config.dim for run in runs_of(offsets)}
+    search.size(Spectral(spectra=flat), **request)
 
 
 def spectra_of(

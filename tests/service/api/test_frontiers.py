@@ -1,6 +1,7 @@
 """Points of quality against bytes: of a comparison's files, and of the runs in a home."""
 
 import json
+import math
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -60,6 +61,7 @@ def test_runs_without_scores_or_on_other_data_are_left_out(home: Home) -> None:
     add_run(home, "other", 0.7, seed=0, data="/home/datasets/ratings")
     add_run(home, "unfinished", 0.7, seed=0)
     (home.place("runs", "unfinished") / "result.json").unlink()
+    add_run(home, "all-alike", math.nan, seed=0)  # labels of one kind have no AUC
     assert points_of_runs(home, "clicks") == []
 
 
@@ -70,7 +72,9 @@ def test_a_comparison_names_its_runs_by_seed(tmp_path: Path) -> None:
     point |= {"scores": {"auc": score}, "figures": figures, "widths": {"C1": [4]}}
     served = point | {"dtype": "int8"}
     cell = {"recipe": "fm", "sizing": "uniform", "budget": "4x", "runs": {"0": "aa", "1": "bb"}}
-    write(tmp_path / "frontier.json", [point, served])
+    nothing = {"auc": {"mean": None, "sd": None, "half_width": None, "n": 0}}
+    unscored = point | {"sizing": "hopeless", "scores": nothing}
+    write(tmp_path / "frontier.json", [point, served, unscored])
     write(tmp_path / "grid.json", {"cells": [cell]})
     record = {"hash": "aa", "test": {"auc": 0.65}, "steps": 9, "seconds": 1.5}
     (tmp_path / "runs.jsonl").write_text(json.dumps(record) + "\n")

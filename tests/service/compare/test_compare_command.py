@@ -136,6 +136,8 @@ def test_a_part_is_trained_and_the_rest_can_follow(tmp_path, capsys):
     code, _, story = compare(capsys, spec, "--seeds", "7", "--dry-run")
     assert code == 2
     assert "--seeds 7: no run has it; seeds: 0, 1" in story
+    code, _, story = compare(capsys, spec, "--parallel", "-1", "--dry-run")
+    assert (code, "parallel=-1, expected 0 or more" in story) == (2, True)
     code, listed, _ = compare(capsys, spec, "--sizings", "uniform", "--dry-run")
     assert listed.endswith("2 runs, 1 done\n") and "popularity" not in listed
 

@@ -11,12 +11,14 @@ from models.sizing import Serving, plan_bytes
 from service.__main__ import main
 from service.compare import pool
 from service.compare.choices import sizing_of
+from service.compare.figures import widths_of
 from service.compare.frontier import frontier
 from service.compare.grid import expand
 from service.compare.tables import as_csv, as_markdown
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
 from service.search.run import search
+from service.sizing import read_sizing
 from tests.service.compare.specs import small_spec, write_spec
 from tests.service.compare.test_frontier import SPEC, recorded
 
@@ -83,6 +85,19 @@ def test_a_search_is_no_warm_up(tmp_path):
         small_spec(tmp_path, sizings='[warm_ups.w]\nsearch = "random"\n')
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("budgets = ['4 x 4']", "budget '4 x 4' is not a number"),
+        ("fields = ['C9']", "'C9'.* C1, C2"),
+    ],
+)
+def test_a_search_that_cannot_begin_is_refused_before_anything_is_trained(line, message, tmp_path):
+    spec = small_spec(tmp_path, sizings=f"[sizings.s]\nsearch = 'spectral'\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        expand(spec)
+
+
 def test_searches_are_compared_at_equal_bytes_and_share_their_base(tmp_path, capsys):
     path = searched(tmp_path)
     assert main(["compare", str(path)]) == 0
@@ -102,6 +117,8 @@ def test_searches_are_compared_at_equal_bytes_and_share_their_base(tmp_path, cap
     run = next(r for r in expand(spec).runs if r.name == "mf spectral uniform:4 seed 0")
     alone = replace(run.search, train=replace(run.search.train, output=tmp_path / "alone"))
     assert search(alone, lambda stage: None).test == narrow["test"]
+    (plan,) = (tmp_path / "out/sizings/mf").glob("spectral-uniform-4-0-*.json")
+    assert widths_of(read_sizing(plan)) == narrow["widths"], "and can be trained with"
     served = Serving(dtype="int8")
     assert "| spectral, int8 | uniform:8 |" in printed.out
     assert 0 < wide["served"]["int8"]["serving_bytes"] < wide["bytes"]["serving_bytes"]

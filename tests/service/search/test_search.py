@@ -92,6 +92,14 @@ def test_a_budget_that_nothing_fits_is_told_how_much_would(folder, tmp_path):
         run(config)
 
 
+@pytest.mark.parametrize("method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow"])
+def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method, folder, tmp_path):
+    config = make_search(folder, method, {}, budget="64")
+    with pytest.raises(PlanError, match="give --budget"):
+        run(within(config, output=tmp_path / "found"))
+    assert not (tmp_path / "found" / "stages").exists()
+
+
 def test_candidates_wider_than_the_model_are_refused(folder, tmp_path):
     config = make_search(folder, "random", {"candidates": (16, 32)}, dim=DIM)
     with pytest.raises(ValueError, match="all wider than --dim 8; give --dim 32"):
@@ -99,8 +107,10 @@ def test_candidates_wider_than_the_model_are_refused(folder, tmp_path):
 
 
 def test_the_help_names_every_method_and_its_flags(capsys):
-    assert main(["search", "--help"]) == 0
-    assert "random" in capsys.readouterr().out
+    for asked in (["search", "--help"], ["search", "-h"]):
+        assert main(asked) == 0
+        assert "random" in capsys.readouterr().out
+    assert main(["-h"]) == 0
     with pytest.raises(SystemExit):
         main(["search", "random", "deepfm", "--help"])
     assert "--method.trials" in capsys.readouterr().out
