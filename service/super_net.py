@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.search.autodim import EPSILON, unit_length
+from models.layers.batch_norm import EPSILON
+from models.search.autodim import unit_length
 from models.sizing.spectral import Floats
 from service.checkpoint import last_checkpoint
 from service.run_folder import RunFolder

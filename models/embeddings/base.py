@@ -66,8 +66,9 @@ class FieldEmbeddings(nn.Module, ABC):
         """Turn a batch of ids into vectors.
 
         Shape:
-            - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table; weights of the
-              examples ``(B,)``, 0 for those that only fill the batch up, or None for 1.
+            - Input: a `KeyedJaggedTensor` of batch size ``B``, one key a table; what the
+              examples count in the loss, a sum, ``(B,)``: 0 for those that only fill the batch up;
+              None where it is their mean.
             - Output: of every field a vector ``(B, D_f)``; ``FieldVectors(tensor)`` of them side
               by side is enough.
         """

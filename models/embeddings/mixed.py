@@ -4,6 +4,7 @@
 #          n tables or fields of one width, s columns of a field
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -118,7 +119,7 @@ class WidthUnifier(nn.Module):
         self.field_dims = tuple(field_dims)
         target = dict(zip(blocks_of, field_dims, strict=True))
         by_shape: dict[tuple[int, int], list[str]] = {}
-        for table in tables:
+        for table in tables if init else ():
             if table.embedding_dim < target[table.field]:
                 shape = table.embedding_dim, target[table.field]
                 by_shape.setdefault(shape, []).append(table.name)
@@ -126,7 +127,7 @@ class WidthUnifier(nn.Module):
         self.projections = nn.ParameterList(
             nn.Parameter(_projections(len(names), *shape, init))  # (n, d, D_f)
             for shape, names in self.narrow_tables
-            if init is not None
+            if init
         )
         self._groups = lay_out(blocks_of, field_dims, pooling)
         for index, group in enumerate(self._groups):
@@ -168,7 +169,7 @@ class WidthUnifier(nn.Module):
         """The rows of all projections to a width ``(n d, D_f)``, in the order of their shapes."""
         return [
             stack.flatten(0, 1)
-            for ((_, target), _), stack in zip(self.narrow_tables, self.projections, strict=False)
+            for ((_, target), _), stack in zip(self.narrow_tables, self.projections, strict=True)
             if target == dim
         ]
 
@@ -179,7 +180,7 @@ class WidthUnifier(nn.Module):
         """
         first: dict[str, int] = {}
         num_rows = 0
-        for (width, dim), names in self.narrow_tables[: len(self.projections)]:
+        for (width, dim), names in self.narrow_tables:
             if dim == group.dim:
                 first |= {name: num_rows + place * width for place, name in enumerate(names)}
                 num_rows += width * len(names)
@@ -208,6 +209,24 @@ class WidthUnifier(nn.Module):
         one = columns.new_ones(columns.shape[0])
         by_column = [of_fields.get(f.position, one) for f in fields for _ in f.columns]
         return torch.stack(by_column, dim=1)
+
+
+def tables_apart(
+    tables: Sequence[Table], pooling: Mapping[str, Pooling] | None = None
+) -> WidthUnifier:
+    """Every table's vector as it is, side by side, whatever field it is of.
+
+    Args:
+        tables: In the order of the fields.
+        pooling: The list-valued fields, and how each is pooled.
+    """
+    pooling = pooling or {}
+    return WidthUnifier(
+        [replace(table, field=table.name) for table in tables],
+        [table.embedding_dim for table in tables],
+        init=None,
+        pooling={t.name: pooling[t.field] for t in tables if t.field in pooling},
+    )
 
 
 def _by_field(tables: Sequence[Table]) -> dict[str, list[Table]]:

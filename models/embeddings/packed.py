@@ -9,16 +9,14 @@ their gradients to one accumulator, and fused Adam goes on moving a row by its m
 neighbour is read.
 """
 
-# Shapes:  B batch, k packing, d width of a packed table, S packed tables of single-valued fields,
-#          W the sum of their widths
+# Legend:  n rows of a table, d its width
 
 from collections.abc import Container, Sequence
 
 import torch
 from torch import Tensor
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
-from models.tables import PACKED_DIMS, Table
+from models.tables import Table
 
 
 def pack(rows: Tensor, table: Table) -> Tensor:
@@ -68,39 +66,3 @@ def feature_keys(tables: Sequence[Table], list_fields: Container[str]) -> list[s
     """
     keys = [name for table in tables for name in feature_names(table, list_fields)]
     return keys + [f"{table.name}#slot" for table in slotted(tables, list_fields)]
-
-
-class SlotSelector:
-    """Pick the columns that are meant from the stored rows of single-valued packed tables.
-
-    Args:
-        tables: Tables that are `slotted`, in that order.
-    """
-
-    def __init__(self, tables: Sequence[Table]) -> None:
-        self.names = [table.name for table in tables]
-        self.dims = [table.embedding_dim for table in tables]
-        assert set(self.dims) <= set(PACKED_DIMS)
-        self._pooled_keys: list[str] = []
-        self._constants: tuple[Tensor, Tensor, Tensor] | None = None
-
-    def __call__(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> dict[str, Tensor]:
-        """The ``(B, d)`` vectors by table; one gather for all of them."""
-        owner, first, step = self._columns(pooled)  # (W,)
-        slots = features.values()[-len(self.names) * features.stride() :]
-        slots = slots.view(len(self.names), -1).index_select(0, owner).t()  # (B, W)
-        chosen = pooled.values().gather(1, first + slots * step)
-        return dict(zip(self.names, torch.split(chosen, self.dims, dim=1), strict=True))
-
-    def _columns(self, pooled: KeyedTensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of every output column: its table, its column of ``pooled`` at slot 0, step by slot."""
-        if self._constants is None or self._pooled_keys != pooled.keys():
-            starts = dict(zip(pooled.keys(), pooled.offset_per_key(), strict=False))
-            rows = [
-                (owner, starts[name] + column, dim)
-                for owner, (name, dim) in enumerate(zip(self.names, self.dims, strict=True))
-                for column in range(dim)
-            ]
-            owner, first, step = torch.tensor(rows, device=pooled.device()).unbind(1)
-            self._pooled_keys, self._constants = pooled.keys(), (owner, first, step)
-        return self._constants

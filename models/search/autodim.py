@@ -11,22 +11,18 @@ from typing import ClassVar, Final
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torchrec import EmbeddingBagCollection
-from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
+from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings, Turn
 from models.embeddings.choice import Pooling
-from models.embeddings.mixed import bag_collection
-from models.embeddings.packed import SlotSelector, feature_names, slotted
+from models.embeddings.mixed import bag_collection, tables_apart
 from models.embeddings.vectors import FieldVectors
+from models.layers.batch_norm import EPSILON, MOMENTUM
 from models.layers.moments import pooled_moments
 from models.layout import Layout
-from models.tables import Table
 
 COLDEST: Final = 0.01
 """Lowest temperature of the choice."""
-MOMENTUM: Final = 0.1
-EPSILON: Final = 1e-5
 EXAMPLES_A_TICK: Final = 2000
 """The paper cools at every batch, of this size: examples count here, whatever the batch."""
 
@@ -79,8 +75,8 @@ class AutoDimEmbeddings(FieldEmbeddings):
         self.field_dims = (self.out_dim,) * len(self.field_names)
         self.decay, self.pretrain_examples = decay, pretrain_examples
         tables = list(layout.tables())
-        self.tables: EmbeddingBagCollection = bag_collection(tables, pooling, device)
-        self.candidates = Candidates(tables, pooling)
+        self.tables = bag_collection(tables, pooling, device)
+        self.candidates = tables_apart(tables, pooling)
         is_shared = len(tables) == len(self.field_names)
         self.mixture = Mixture(len(self.field_names), candidates, is_shared=is_shared, pads=pads)
 
@@ -94,46 +90,9 @@ class AutoDimEmbeddings(FieldEmbeddings):
 
     def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up all candidates of every field and mix them."""
-        vectors = self.candidates(self.look_up(features), features)
+        rows = self.candidates(self.look_up(features), features).side_by_side
+        vectors = rows.unflatten(1, (len(self.field_names), -1))  # (B, F, S)
         return FieldVectors(self.mixture(vectors, weights))
-
-
-class Candidates(nn.Module):
-    """The vectors of all candidates side by side, from the pooled tables; holds no tables itself.
-
-    Shape:
-        - Input: a `KeyedTensor` with one key a feature, in any order, and the features.
-        - Output: ``(B, F, S)``; of one table a field its row, of one a candidate all their rows.
-    """
-
-    def __init__(
-        self, tables: Sequence[Table], pooling: Mapping[str, Pooling] | None = None
-    ) -> None:
-        super().__init__()
-        pooling = pooling or {}
-        self._names = [table.name for table in tables]
-        self._num_fields = len({table.field for table in tables})
-        self._select = SlotSelector(slotted(tables, pooling))
-        self._slot_features = {
-            table.name: (table.embedding_dim, feature_names(table, pooling), pooling[table.field])
-            for table in tables
-            if table.packing > 1 and table.field in pooling
-        }
-
-    def forward(self, pooled: KeyedTensor, features: KeyedJaggedTensor) -> Tensor:
-        """Bring the tables into their order."""
-        if pooled.keys() == self._names and not self._select.names:
-            return pooled.values().view(features.stride(), self._num_fields, -1)
-        vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
-        if self._select.names:
-            vectors.update(self._select(pooled, features))
-        for name, (width, keys, pooled_as) in self._slot_features.items():
-            slots = [torch.split(vectors[key], width, dim=1)[n] for n, key in enumerate(keys)]
-            vectors[name] = torch.stack(slots).sum(dim=0)
-            if pooled_as == "mean":
-                vectors[name] = vectors[name] / _num_ids(features, keys)
-        ordered = torch.cat([vectors[name] for name in self._names], dim=1)
-        return ordered.view(features.stride(), self._num_fields, -1)
 
 
 class Mixture(nn.Module):
@@ -220,13 +179,6 @@ class Mixture(nn.Module):
             return torch.full_like(self.theta, 1 / self.theta.shape[1]) + 0 * self.theta
         noise = torch.rand(self.theta.shape, generator=self.turn.generator(), dtype=torch.float64)
         return gumbel_softmax(self.theta, noise.to(self.theta), self.temperature)
-
-
-def _num_ids(features: KeyedJaggedTensor, keys: Sequence[str]) -> Tensor:
-    """Ids of neighbouring features together, at least 1, ``(B, 1)``."""
-    first = features.keys().index(keys[0])
-    lengths = features.lengths().view(-1, features.stride())[first : first + len(keys)]
-    return lengths.sum(dim=0).clamp(min=1).unsqueeze(1)
 
 
 def unit_length(num_fields: int, out_dim: int) -> float:

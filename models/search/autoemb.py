@@ -9,16 +9,15 @@ from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
-from torchrec import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings, Turn
 from models.embeddings.choice import Surroundings
-from models.embeddings.mixed import bag_collection
+from models.embeddings.mixed import bag_collection, tables_apart
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import ColumnNorm
 from models.layout import Layout
-from models.search.autodim import Candidates, unit_length
+from models.search.autodim import unit_length
 from models.search.popularity_runs import Runs
 
 NUM_HIDDEN: Final = 16
@@ -64,8 +63,8 @@ class AutoEmbEmbeddings(FieldEmbeddings):
         self.out_dim = candidates[-1]
         self.field_dims = (self.out_dim,) * len(self.field_names)
         tables = list(layout.tables())
-        self.tables: EmbeddingBagCollection = bag_collection(tables, given.pooling, given.device)
-        self.candidates = Candidates(tables, given.pooling)
+        self.tables = bag_collection(tables, given.pooling, given.device)
+        self.candidates = tables_apart(tables, given.pooling)
         widest = {table.field: table.name for table in tables}  # the last one: ids are its rows
         self.popularity = Popularity([(widest[name], runs[name]) for name in self.field_names])
         self.controller = Controller(len(self.field_names), len(candidates))
@@ -78,7 +77,8 @@ class AutoEmbEmbeddings(FieldEmbeddings):
 
     def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up all candidates of every field and mix them."""
-        vectors = self.candidates(self.look_up(features), features)
+        rows = self.candidates(self.look_up(features), features).side_by_side
+        vectors = rows.unflatten(1, (len(self.field_names), -1))  # (B, F, sum of d_n)
         shares = self.controller(self.popularity(features))
         return FieldVectors(self.mixture(vectors, shares, weights))
 
