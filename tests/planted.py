@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from models.networks import DeepFMNetwork
-from models.sizing import PopularityRule, SizingScheme, Spectral, Uniform, fit
+from models.sizing import PopularityRule, SizingScheme, Spectral, Uniform, best_fit
 from models.sizing.rounding import round_up
 from models.sizing.spectral import second_moment
 from models.tables import Block, SizingPlan
@@ -104,7 +104,7 @@ def planted_plan(budget: int | None = None) -> SizingFile:
     plan = SizingPlan(fields=fields, out_dim=WARM_UP_DIM)
     if budget is not None:
         grid = Spectral().grid
-        plan = fit(plan, budget, grid=grid, optimizer="adagrad", out_dim=WARM_UP_DIM)
+        plan = best_fit(plan, budget, grid=grid, optimizer="adagrad", out_dim=WARM_UP_DIM).plan
     return SizingFile(
         format_version=1, fields=plan.fields, out_dim=plan.out_dim, optimizer="adagrad"
     )

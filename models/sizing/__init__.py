@@ -20,7 +20,7 @@ from models.sizing.budget import (
 from models.sizing.by_hand import ByHand
 from models.sizing.exact import Values
 from models.sizing.fastai import FastaiRule
-from models.sizing.fit import Fit, Solver, best_fit, fit
+from models.sizing.fit import Fit, Solver, best_fit
 from models.sizing.hash_rows import HashRows
 from models.sizing.popularity import PopularityRule
 from models.sizing.serving import BudgetFor, RowAlignment, Serving, ServingDtype
@@ -55,7 +55,6 @@ __all__ = [
     "Values",
     "best_fit",
     "equipartition",
-    "fit",
     "parse_budget",
     "plan_bytes",
     "size_in_blocks",

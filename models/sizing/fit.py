@@ -133,21 +133,6 @@ def _allowed(
     return allowed
 
 
-def fit(
-    plan: SizingPlan,
-    budget_bytes: int,
-    *,
-    grid: Sequence[int],
-    optimizer: SparseOptimizer = "rowwise_adagrad",
-    out_dim: int | None = None,
-    values: Values | None = None,
-) -> SizingPlan:
-    """The plan of `best_fit`, which see."""
-    return best_fit(
-        plan, budget_bytes, grid=grid, optimizer=optimizer, out_dim=out_dim, values=values
-    ).plan
-
-
 def _exact(problem: Problem, budget_bytes: int, optimizer: SparseOptimizer) -> Fit:
     best = best_choice(problem, budget_bytes)
     if isinstance(best, int):

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.sizing import PopularityRule, Uniform, equipartition, fit, plan_bytes, size_in_blocks
+from models.sizing import (
+    PopularityRule,
+    Uniform,
+    best_fit,
+    equipartition,
+    plan_bytes,
+    size_in_blocks,
+)
 from models.sizing.popularity import popularity_dims
 from models.sizing.rows import cut_tail, tail_rows
 from models.tables import Block
@@ -112,7 +119,7 @@ def test_blocks_are_sized_under_a_budget_too() -> None:
     counts = np.arange(1000, 0, -1)
     scheme = PopularityRule()
     plan = size_in_blocks(scheme, [field("user", 1000)], {"user": counts}, 4)
-    assert plan_bytes(fit(plan, 40_000, grid=scheme.grid)).training_bytes <= 40_000
+    assert plan_bytes(best_fit(plan, 40_000, grid=scheme.grid).plan).training_bytes <= 40_000
 
 
 def test_a_field_with_fewer_rows_than_blocks_has_one_row_a_block() -> None:

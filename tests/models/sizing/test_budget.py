@@ -10,7 +10,6 @@ from models.sizing import (
     Sizing,
     Solver,
     best_fit,
-    fit,
     parse_budget,
     plan_bytes,
     uniform_bytes,
@@ -119,7 +118,8 @@ def test_a_budget_is_never_exceeded_or_the_error_says_what_would_do(
     asked = scheme(fields)
 
     def trained_in(budget: int) -> int:
-        plan = fit(asked, budget, grid=scheme.grid, optimizer=optimizer, out_dim=out_dim)
+        grid = scheme.grid
+        plan = best_fit(asked, budget, grid=grid, optimizer=optimizer, out_dim=out_dim).plan
         assert out_dim in {None, plan.out_dim}
         return plan_bytes(plan, optimizer).training_bytes
 

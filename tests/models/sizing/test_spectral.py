@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from models.sizing import Spectral, fit, plan_bytes
+from models.sizing import Spectral, best_fit, plan_bytes
 from models.sizing.spectral import (
     balanced_pair,
     directions,
@@ -123,7 +123,9 @@ def test_a_budget_is_spent_on_the_most_energy_of_all_plans():
             energy, plans.get(plan_bytes(one).training_bytes, 0)
         )
     for budget in (1500, 2500, 4000):
-        fitted = fit(asked, budget, grid=scheme.grid, out_dim=8, values=scheme.values(asked))
+        fitted = best_fit(
+            asked, budget, grid=scheme.grid, out_dim=8, values=scheme.values(asked)
+        ).plan
         energy = sum(kept_energy(spectra[name])[dim] for name, dim in fitted.dims().items())
         assert np.isclose(energy, max(e for size, e in plans.items() if size <= budget))
 
@@ -131,7 +133,7 @@ def test_a_budget_is_spent_on_the_most_energy_of_all_plans():
 def test_more_money_than_energy_is_not_spent():
     scheme = Spectral(spectra={"noise": [0.0] * 8, "one": [0.5, *[0.0] * 7]})
     asked = scheme([field("noise", 100), field("one", 100)])
-    fitted = fit(asked, 1_000_000, grid=scheme.grid, values=scheme.values(asked))
+    fitted = best_fit(asked, 1_000_000, grid=scheme.grid, values=scheme.values(asked)).plan
     assert fitted.dims() == {"noise": 1, "one": 1}
 
 
@@ -156,4 +158,4 @@ def test_a_budget_below_the_narrowest_tables_names_what_would_do():
     scheme = Spectral(spectra={"a": [1.0, 0.5]})
     asked = scheme([field("a", 100)])
     with pytest.raises(PlanError, match="too small"):
-        fit(asked, 100, grid=scheme.grid, values=scheme.values(asked))
+        best_fit(asked, 100, grid=scheme.grid, values=scheme.values(asked))
