@@ -19,24 +19,29 @@ def mixed_vectors(
     ids: Ids,
     means: Collection[str] = (),
 ) -> Array:
-    """Algorithm 1 of the mixed-dimension paper, one id at a time: ``(B, F, D)``.
+    """Algorithm 1 of the mixed-dimension paper, one id at a time: fields side by side.
 
     Weights are those of unpacked tables; fields in ``means`` are divided by their number of ids.
+    Fields are as wide as the model, or where they are concatenated as their widest block; what is
+    narrower is multiplied with its projection, or has zeros behind it where it is padded.
     """
-    num_examples = len(next(iter(ids.values())))
-    vectors = np.zeros((num_examples, len(plan.fields), plan.out_dim))
-    for field_index, field in enumerate(plan.fields):
+    fields = []
+    for field, blocks in plan.fields.items():
         tables = [table for table in plan.tables() if table.field == field]
+        widest = max(block.embedding_dim for block in blocks)
+        width = widest if plan.join == "concatenate" else plan.out_dim
+        vectors = np.zeros((len(ids[field]), width))
         for example, bag in enumerate(ids[field]):
             for row in bag:
                 table = max(
                     (t for t in tables if t.first_id <= row), key=lambda table: table.first_id
                 )
                 vector = weights[table.name][(row - table.first_id) % table.num_embeddings]
-                if table.embedding_dim < plan.out_dim:
+                if table.embedding_dim < width and plan.join != "pad":
                     vector = vector @ projections[table.name]
-                vectors[example, field_index] += vector / (len(bag) if field in means else 1)
-    return vectors
+                vectors[example, : len(vector)] += vector / (len(bag) if field in means else 1)
+        fields.append(vectors)
+    return np.concatenate(fields, axis=1)
 
 
 def mlp(layers: Sequence[tuple[Array, Array]], inputs: Array, *, last_activation: bool) -> Array:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 from models.embeddings.mixed import MixedEmbeddings, WidthUnifier
 from models.embeddings.packed import pack, unpack
 from models.sizing import plan_bytes
-from models.tables import Block, SizingPlan, Table
+from models.tables import Block, Join, SizingPlan, Table
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
 from tests.oracles import mixed_vectors
@@ -112,15 +113,16 @@ def cases(draw):
 
 
 @settings(max_examples=150)
-@given(cases())
-def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case):
+@given(cases(), st.sampled_from(get_args(Join)))
+def test_any_plan_equals_algorithm_1_of_the_paper_in_float64(case, join):
     plan, ids, singles, pooling = case
+    plan = replace(plan, join=join)
     embeddings = MixedEmbeddings(plan, pooling=pooling, projection_init="xavier")
     means = {name for name, pool in pooling.items() if pool == "mean"}
     expected = mixed_vectors(
         plan, weights_of(embeddings, plan), projections_of(embeddings), ids, means
     )
-    found = stacked(embeddings, features_of(plan, ids, singles)).detach().double().numpy()
+    found = embeddings(features_of(plan, ids, singles)).side_by_side.detach().double().numpy()
     assert found.shape == expected.shape
     assert np.allclose(found, expected, atol=1e-5)
 
