@@ -141,7 +141,9 @@ def test_a_search_that_is_resumed_anywhere_ends_as_an_undisturbed_one(stop, tmp_
     [
         {},
         pytest.param(
-            {"embeddings": AHEAD, **sharded("data_parallel", "adam")}, marks=pytest.mark.slow
+            # Not Adam: where a gradient is nearly 0 it makes whole steps of what rounding leaves.
+            {"embeddings": AHEAD, **sharded("data_parallel", "sgd")},
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["first order", "second order"],
