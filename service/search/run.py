@@ -22,7 +22,7 @@ from service.search.record import (
     read_record,
     write_record,
 )
-from service.search.search import Report, Search
+from service.search.search import STAGES, Report, Search
 from service.search.stage import Stage, as_json, read_stage
 from service.sizing import write_sizing
 
@@ -82,7 +82,7 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
 def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     """Make the folder, or see that it holds this very search; one that is done keeps its record."""
     folder = config.train.output
-    if config.train.overwrite and (folder / SEARCH_FILE).is_file():
+    if (folder / SEARCH_FILE).is_file() and (config.train.overwrite or not _has_results(folder)):
         _clear(folder)
     before = read_record(folder)
     if config.train.resume and before is not None:
@@ -100,6 +100,11 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
             f"{folder} is not empty; give {how if before is not None else ''}another --output"
         )
     return record
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether a search has trained or found anything; one that was refused has not."""
+    return (folder / SIZING_FILE).exists() or any(folder.glob(f"{STAGES}/*"))
 
 
 def _clear(folder: Path) -> None:

@@ -161,7 +161,15 @@ class Search:
         limit = self.budget_bytes if budget_bytes is None else budget_bytes
         if limit is None:
             return self._sized(scheme, fields, **request)
-        sizing = self._sized(scheme, fields, budget=str(limit), **request)
+        try:
+            sizing = self._sized(scheme, fields, budget=str(limit), **request)
+        except PlanError as error:  # it names flags of `mixdim size`
+            raise PlanError(
+                f"budget of {limit:,} bytes is too small: the smallest plan of "
+                f"{self.config.method.kind} takes {error.needed_bytes:,} bytes; give --budget "
+                f"{error.needed_bytes}, a narrower --dim, or fewer --fields",
+                needed_bytes=error.needed_bytes,
+            ) from error
         return replace(sizing, budget=self.config.budget) if budget_bytes is None else sizing
 
     def check_budget(self, widths: Sequence[int]) -> None:

@@ -88,14 +88,15 @@ def test_settings_that_a_search_makes_itself_are_refused(folder):
 
 def test_a_budget_that_nothing_fits_is_told_how_much_would(folder, tmp_path):
     config = within(make_search(folder, "random", budget="100"), output=tmp_path / "found")
-    with pytest.raises(PlanError, match=r"100 bytes is too small.*give --budget"):
-        run(config)
+    for _ in range(2):  # what was refused is in nobody's way
+        with pytest.raises(PlanError, match=r"100 bytes is too small.*give --budget"):
+            run(config)
 
 
 @pytest.mark.parametrize("method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow"])
 def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method, folder, tmp_path):
     config = make_search(folder, method, {}, budget="64")
-    with pytest.raises(PlanError, match="give --budget"):
+    with pytest.raises(PlanError, match=r"give --budget \d+(, a narrower --dim, or fewer|$)"):
         run(within(config, output=tmp_path / "found"))
     assert not (tmp_path / "found" / "stages").exists()
 
