@@ -144,7 +144,7 @@ def starting_point(argv: Sequence[str]) -> tuple[TrainConfig, list[str]]:
         ValueError: If the first argument is neither a preset nor a file that fits.
     """
     if not argv or argv[0].startswith("-"):
-        if "--help" in argv:
+        if {"--help", "-h"} & {*argv}:
             return PRESETS["dlrm"](), list(argv)
         raise ValueError(f"name a preset or a file before the flags; presets: {', '.join(PRESETS)}")
     name, *flags = argv

@@ -113,6 +113,8 @@ def test_the_help_names_every_method_and_its_flags(capsys):
         assert "random" in capsys.readouterr().out
     assert main(["-h"]) == 0
     with pytest.raises(SystemExit):
+        main(["search", "random", "-h"])
+    with pytest.raises(SystemExit):
         main(["search", "random", "deepfm", "--help"])
     assert "--method.trials" in capsys.readouterr().out
 
