@@ -44,7 +44,7 @@ def initialise_tables(
         seed: Seed of the run.
         init: ``rows`` for a bound of ``sqrt(1/n)``, ``xavier`` for ``sqrt(6/(n+d))``.
         rows_of: Whose rows are ``n``: the table's own, or those of its field's tables together, so
-            that cutting a field into blocks changes no row's start.
+            that cutting a field into blocks leaves the bound of its rows.
     """
     tables = {table.name: table for table in plan.tables()}
     bounds = starting_bounds(plan, init, rows_of)
