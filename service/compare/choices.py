@@ -14,6 +14,7 @@ from service.compare.spec import CompareSpec, Table, parse_spec
 from service.config import TrainConfig
 from service.first_fault import first_fault
 from service.presets import PRESETS
+from service.search.config import SET_BY_SEARCH
 from service.search.methods import METHODS, Method
 from service.sizing_request import SizingRequest
 
@@ -130,11 +131,19 @@ def sizing_of(
             raise ValueError(f"{place}: a file is a finished plan; leave out {others}")
         return SizingChoice(file=_valid(Path, table["file"], f"{place}.file"), train=train)
     default = spec.budgets if kind == "sizings" else ()
-    budgets = _valid(tuple[str, ...], table.pop("budgets", default), f"{place}.budgets")
+    asked = _valid(tuple[str, ...], table.pop("budgets", default), f"{place}.budgets")
+    budgets = tuple(dict.fromkeys(asked))
+    if kind != "sizings" and len(budgets) > 1:
+        raise ValueError(f"{place}.budgets names {len(budgets)}; a warm-up is one training: give 1")
     mentioned = references(getattr(spec, kind)[name], besides="train")
     if "search" in table and kind != "sizings":
         raise ValueError(f"{place}.search: a search is no warm-up; make it one of the sizings")
     method = _method(table, place) if "search" in table else None
+    if method is not None and (taken := sorted({*SET_BY_SEARCH} & train.keys())):
+        raise ValueError(
+            f"{place}.train.{taken[0]} is given, but a search sets it for every training itself; "
+            f"leave it out"
+        )
     return SizingChoice(
         request=_request(spec, table, place),
         method=method,

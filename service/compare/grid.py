@@ -102,7 +102,7 @@ class _RunMaker:
 
     def runs(self) -> Iterator[Run]:
         """Whole seeds of all plans after each other, so that a stopped comparison has some."""
-        for seed in self._spec.seeds:
+        for seed in dict.fromkeys(self._spec.seeds):
             for recipe in self._spec.recipes:
                 for sizing in self._spec.sizings:
                     yield from self._of_sizing(recipe, sizing, seed)
@@ -124,7 +124,8 @@ class _RunMaker:
             recipe, f"{REFERENCE}{name}", choice.budgets[0], seed, choice=choice, first={}
         )
         if isinstance(run, PlanError):
-            raise run
+            place = f"warm-up {recipe} {REFERENCE}{name}"
+            raise PlanError(f"{place}: {run}", needed_bytes=run.needed_bytes)
         self.warm_ups[run.digest] = run
         return run
 

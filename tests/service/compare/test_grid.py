@@ -103,6 +103,17 @@ def test_a_budget_that_nothing_fits_leaves_the_others_standing(tmp_path):
     assert {run.budget for run in grid.runs} == {"uniform:8"}
 
 
+def test_a_budget_that_no_warm_up_fits_is_refused_by_its_name(tmp_path):
+    tiny = '[warm_ups.tiny]\nbudgets = ["100"]\n[sizings.s]\ntrain = {warm_start = "@tiny"}\n'
+    with pytest.raises(PlanError, match="warm-up mf @tiny: budget of 100 bytes is too small"):
+        expand(small_spec(tmp_path, sizings=tiny))
+
+
+def test_what_is_asked_for_twice_is_one_run(tmp_path):
+    twice = replace(small_spec(tmp_path), budgets=("uniform:8", "uniform:8"), seeds=(0, 0, 1))
+    assert len(expand(twice).runs) == 2 * 2
+
+
 ALIKE = """
 [warm_ups.uniform]
 dim = 32

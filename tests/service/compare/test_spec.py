@@ -87,6 +87,8 @@ REFUSED_SIZINGS = {
     "train = {epohcs = 2}": r"sizings.s.train.epohcs: there is no such key",
     "train = {seed = 2}": r"sizings.s.train.seed is given, but compare sets seed itself",
     'train = {plan = "@wide"}': r"sizings.s.train.plan='@wide' names no warm-up; warm-ups: there",
+    'search = "hash"\ntrain = {warm_start = "a"}': r"sizings.s.train.warm_start is given, but a",
+    '[warm_ups.w]\nbudgets = ["2x", "4x"]': r"warm_ups.w.budgets names 2; a warm-up is one train",
     'file = "a.json"\nblocks = 2': r"sizings.s: a file is a finished plan; leave out blocks",
 }
 
