@@ -45,6 +45,10 @@ class Spectral:
     energy: float = 0.99
     """Share of what all tables save of the loss that is kept where no budget decides; in (0, 1]."""
 
+    enough: float = 0.999
+    """Share of it for which a budget is spent; in (0, 1]. What is left of a budget then stays
+    unspent, as directions of no use do harm: they are fitted to noise. 1 spends it all."""
+
     warm_up: str = ""
     """Run folder that the spectra are measured on."""
 
@@ -61,8 +65,9 @@ class Spectral:
     """Loss that every direction of a field's vectors saves, in the order in which they are kept."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.energy <= 1:
-            raise ValueError(f"energy={self.energy}, expected in (0, 1]; try 0.99")
+        for name, usual in (("energy", 0.99), ("enough", 0.999)):
+            if not 0 < (share := getattr(self, name)) <= 1:
+                raise ValueError(f"{name}={share}, expected in (0, 1]; try {usual}")
         for name, spectrum in self.spectra.items():
             if not len(spectrum) or min(spectrum) < 0:
                 raise ValueError(
@@ -76,11 +81,10 @@ class Spectral:
         return width_grid(self.rounding, 1, MAX_WIDTH)
 
     def values(self, plan: SizingPlan) -> dict[str, dict[int, float]]:
-        """By table name, the loss that every width saves; no wider than the warm-up was."""
-        return {
-            table.name: _worth(kept_energy(self.spectra[table.name]), self.grid)
-            for table in plan.tables()
-        }
+        """By table name, the loss that every width saves, up to the one that saves enough."""
+        kept = {table.name: kept_energy(self.spectra[table.name]) for table in plan.tables()}
+        ranks = _ranks(kept, self.enough)
+        return {name: _worth(of, self.grid, max(1, ranks[name])) for name, of in kept.items()}
 
     def __call__(self, fields: Sequence[FieldStats]) -> SizingPlan:
         """Size every field by the narrowest width that loses no more than its share.
@@ -95,9 +99,8 @@ class Spectral:
                 f"uniform training: mixdim size DATA --scheme spectral --warm-up RUN"
             )
         kept = {stats.name: kept_energy(self.spectra[stats.name]) for stats in fields}
-        total = float(sum(energy[-1] for energy in kept.values()))
-        slack = (1 - self.energy) * total / len(fields)
-        ranks = {name: effective_rank(energy, slack) for name, energy in kept.items()}
+        total = float(sum(of[-1] for of in kept.values()))
+        ranks = _ranks(kept, self.energy)
         dims = {name: round_up(rank, self.rounding) for name, rank in ranks.items()}
         return SizingPlan.one_block_each(
             fields,
@@ -119,13 +122,18 @@ def effective_rank(kept: Floats, slack: float) -> int:
     return int(np.argmax(kept >= kept[-1] - slack))
 
 
-def _worth(kept: Floats, grid: Sequence[int]) -> dict[int, float]:
-    """What the widths of a grid keep, up to the first that keeps every direction."""
-    last = len(kept) - 1
+def _ranks(kept: Mapping[str, Floats], share: float) -> dict[str, int]:
+    """Narrowest widths that together keep a share; every table may lose as much as any other."""
+    slack = (1 - share) * sum(float(of[-1]) for of in kept.values()) / len(kept)
+    return {name: effective_rank(of, slack) for name, of in kept.items()}
+
+
+def _worth(kept: Floats, grid: Sequence[int], rank: int) -> dict[int, float]:
+    """What the widths of a grid keep, up to the first that is no narrower than a rank."""
     return {
-        width: float(kept[min(width, last)])
+        width: float(kept[min(width, len(kept) - 1)])
         for before, width in pairwise((0, *grid))
-        if before < last
+        if before < rank
     }
 
 

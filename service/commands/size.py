@@ -147,6 +147,9 @@ class SizeCommand:
     energy: float | None = None
     """spectral: share of what tables save of the loss that is kept without a budget (0.99)."""
 
+    enough: float | None = None
+    """spectral: share of it that a budget is spent for; what is left then stays unspent (0.999)."""
+
     json: bool = False
     """Print the sizing file instead of the table."""
 
@@ -224,7 +227,7 @@ class SizeCommand:
 
 _SCHEME_FLAGS = (
     *("rounding", "dim", "max_dim", "alpha", "n_floor", "min_dim", "overrides"),
-    *("ratio", "whole_rows", "warm_up", "energy"),
+    *("ratio", "whole_rows", "warm_up", "energy", "enough"),
 )
 
 

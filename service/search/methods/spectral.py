@@ -33,6 +33,9 @@ class SpectralSearch:
     energy: float = 0.99
     """Share of what tables save of the loss that is kept without a budget."""
 
+    enough: float = 0.999
+    """Share of it that a budget is spent for; what is left then stays unspent. 1 spends it all."""
+
     blocks: int = 4
     """Runs of equally many lookups that large fields are cut into, each with a width of its own; 1
     for one width a field."""
@@ -50,7 +53,7 @@ class SpectralSearch:
         for name, least in (("epochs", 0), ("blocks", 1), ("block_rows", 1)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}={value}, expected at least {least}")
-        Spectral(energy=self.energy)  # raises where it is no share
+        Spectral(energy=self.energy, enough=self.enough)  # raises where one is no share
 
     def run(self, search: "Search") -> Found:
         """Train uniformly, measure, size."""
@@ -69,6 +72,7 @@ class SpectralSearch:
         spectra = search.measure("spectra", partial(spectra_of, search, base, offsets))
         scheme = Spectral(
             energy=self.energy,
+            enough=self.enough,
             warm_up=str(base.folder),
             warm_up_seconds=base.seconds,
             warm_up_examples=base.examples,
