@@ -82,8 +82,11 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
 def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     """Make the folder, or see that it holds this very search; one that is done keeps its record."""
     folder = config.train.output
-    if (folder / SEARCH_FILE).is_file() and (config.train.overwrite or not _has_results(folder)):
-        _clear(folder)
+    if (folder / SEARCH_FILE).is_file():
+        if config.train.overwrite:
+            _clear(folder)
+        elif not _has_results(folder):
+            (folder / SEARCH_FILE).unlink()
     before = read_record(folder)
     if config.train.resume and before is not None:
         config.check_same(before.asked)

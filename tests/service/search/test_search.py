@@ -101,6 +101,16 @@ def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method
     assert not (tmp_path / "found" / "stages").exists()
 
 
+def test_what_lies_beside_a_refused_search_is_never_deleted(folder, tmp_path):
+    config = within(make_search(folder, "random", budget="100"), output=tmp_path / "found")
+    with pytest.raises(PlanError):
+        run(config)
+    (tmp_path / "found" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        run(config)
+    assert (tmp_path / "found" / "notes.txt").read_text() == "mine"
+
+
 def test_candidates_wider_than_the_model_are_refused(folder, tmp_path):
     config = make_search(folder, "random", {"candidates": (16, 32)}, dim=DIM)
     with pytest.raises(ValueError, match="all wider than --dim 8; give --dim 32"):
