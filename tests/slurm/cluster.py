@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import pytest
 
+from service.jobs.launcher import JobState
+
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = Path(__file__).with_name("cluster.sh")
 COMMANDS: Final = Path(sys.executable).parent
@@ -121,7 +123,13 @@ class Cluster:
             time.sleep(0.02)
 
     def wait_for_state(self, key: str, state: str) -> None:
-        self.wait_for(lambda: self.status(key)["state"] == state, lambda: self.jobs("logs", key))
+        def is_reached() -> bool:
+            found = JobState(self.status(key)["state"])
+            ended = found.is_final and found != state
+            assert not ended, f"{key} {found}, not {state}: {self.jobs('logs', key)}"
+            return found == state
+
+        self.wait_for(is_reached, lambda: self.jobs("logs", key))
 
     def freeze_behind_a_checkpoint(self, run: Path, log: Callable[[], object]) -> list[int]:
         """Stop the two ranks of a job in the middle, so that nothing depends on who is faster."""
