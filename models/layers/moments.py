@@ -2,11 +2,12 @@
 
 # Shapes:  B batch, F fields, S width
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd.function import once_differentiable
 
 
 class Moments(NamedTuple):
@@ -30,24 +31,43 @@ def pooled_moments(vectors: Tensor, weights: Tensor | None) -> Moments:
         - Input: ``(B, F, S)``; weights of examples ``(B,)``, 0 for those that only fill the batch
           up, or None.
     """
-    num_fields = vectors.shape[1]
-    if weights is not None:
-        counted = (weights > 0).to(vectors.dtype)
-        vectors = vectors * counted[:, None, None]
-        num_examples = counted.sum().detach()
-    else:
-        counted = vectors.new_ones(len(vectors))
-        num_examples = vectors.new_tensor(len(vectors))
-    num = over_ranks(num_examples) * num_fields
-    mean = over_ranks(vectors.sum(dim=(0, 1))) / num
-    centred = (vectors - counted[:, None, None] * mean).flatten(0, 1)  # (B * F, S)
-    covariance = over_ranks(centred.T @ centred) / num
-    return Moments(num, mean, covariance)
+    counted = vectors.new_ones(len(vectors)) if weights is None else (weights > 0).to(vectors)
+    return Moments(*_PooledMoments.apply(vectors, counted))  # type: ignore[no-untyped-call]
 
 
-def over_ranks(values: Tensor) -> Tensor:
-    """Sum over all ranks, through which gradients find their way back to each of them."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return values
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
-    return total
+class _PooledMoments(torch.autograd.Function):
+    """Gradients by hand, in half the passes over the batch that are recorded step by step.
+
+    ``C`` is symmetric, and deviations add up to 0, so that the mean in it needs no gradient::
+
+        dL/dx = (dL/dmean + (dL/dC + dL/dC') (x - mean)) / num
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        batch, num_fields, width = vectors.shape
+        of_examples = counted @ vectors.reshape(batch, -1)  # (F * S,)
+        summed = of_examples.reshape(num_fields, width).sum(dim=0)
+        totals = _over_ranks(torch.cat([summed, num_fields * counted.sum()[None]]))
+        num, mean = totals[-1], totals[:-1] / totals[-1]
+        centred = ((vectors - mean) * counted[:, None, None]).flatten(0, 1)  # (B * F, S)
+        covariance = _over_ranks(centred.T @ centred) / num
+        ctx.save_for_backward(centred, counted, num)
+        ctx.mark_non_differentiable(num)
+        return num, mean, covariance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor, of_mean: Tensor, of_covariance: Tensor) -> Any:
+        centred, counted, num = ctx.saved_tensors
+        both_sides = of_covariance + of_covariance.T
+        gradients = _over_ranks(torch.cat([both_sides, of_mean[None]])) / num  # (S + 1, S)
+        found = (centred @ gradients[:-1]).reshape(len(counted), -1, len(of_mean))
+        return found.addcmul_(counted[:, None, None], gradients[-1]), None
+
+
+def _over_ranks(values: Tensor) -> Tensor:
+    """Sum over all ranks."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values

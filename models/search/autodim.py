@@ -139,31 +139,32 @@ class Mixture(nn.Module):
 
     def forward(self, vectors: Tensor, weights: Tensor | None) -> Tensor:
         """Mix the candidates of every field."""
-        unify = [matrix.to(vectors.device) for matrix in self.unify or self._paddings]
-        mean, variance = self._figures(vectors, weights, unify)
+        matrices = self._matrices(vectors.device)
+        mean, variance = self._figures(vectors, weights, matrices)
         scales = self.length * torch.rsqrt(variance + EPSILON)  # (N, D)
-        matrices = torch.stack(
-            [
-                pad(matrix * scale, (0, 0, columns.start, self.num_columns - columns.stop))
-                for matrix, scale, columns in zip(unify, scales, self.columns, strict=True)
-            ]
-        )  # (N, S, D)
         shares = self.shares()  # (F, N)
-        mixed = torch.einsum("fn,nsd->fsd", shares, matrices)
+        mixed = torch.einsum("fn,nsd->fsd", shares, matrices * scales.unsqueeze(1))
         shift = shares @ (mean * scales)  # (F, D)
         fields = torch.baddbmm(-shift.unsqueeze(1), vectors.transpose(0, 1), mixed)  # (F, B, D)
         return fields.transpose(0, 1).flatten(1)
 
+    def _matrices(self, device: torch.device) -> Tensor:
+        """All ``W``, zero for the columns that a candidate has not, ``(N, S, D)``."""
+        placed = [
+            pad(matrix.to(device), (0, 0, own.start, self.num_columns - own.stop))
+            for matrix, own in zip(self.unify or self._paddings, self.columns, strict=True)
+        ]
+        return torch.stack(placed)
+
     def _figures(
-        self, vectors: Tensor, weights: Tensor | None, unify: Sequence[Tensor]
+        self, vectors: Tensor, weights: Tensor | None, matrices: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of every candidate's vectors: this batch's, or the running ones."""
         if not self.training:
             return self.mean, self.variance
         num, of_columns, covariance = pooled_moments(vectors, weights)
-        pairs = list(zip(unify, self.columns, strict=True))
-        mean = torch.stack([of_columns[columns] @ matrix for matrix, columns in pairs])
-        variance = torch.stack([((covariance[c, c] @ m) * m).sum(dim=0) for m, c in pairs])
+        mean = of_columns @ matrices  # (N, D)
+        variance = ((covariance @ matrices) * matrices).sum(dim=1)
         variance = variance.clamp(min=0)
         if self.turn.moves_weights:
             with torch.no_grad():

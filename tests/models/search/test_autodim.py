@@ -11,7 +11,6 @@ from torch import nn
 from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.choices import AutoDimChoice
-from models.layers.moments import pooled_moments
 from models.search.autodim import Mixture, gumbel_softmax, temperature, unit_length
 from models.tables import Block, SizingPlan
 from service.data.batch import FeatureBuilder
@@ -128,17 +127,6 @@ def test_interactions_of_normalised_fields_begin_as_large_as_logits(num_fields, 
     assert (
         0.5 < float(dots.detach().std()) < 3
     )  # candidates are not isotropic; without lengths: 14 to 154
-
-
-def test_moments_do_not_see_what_only_fills_a_batch_up():
-    torch.manual_seed(0)
-    vectors = torch.randn(6, 4, 3)
-    alone = pooled_moments(vectors[:5], None)
-    filled = pooled_moments(vectors, torch.tensor([2.0] * 5 + [0.0]))
-    for one, other in zip(alone, filled, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
-    flat = vectors[:5].flatten(0, 1)
-    assert torch.allclose(alone.covariance, torch.cov(flat.T, correction=0), atol=1e-6)
 
 
 def test_running_figures_rest_while_the_architecture_learns():
