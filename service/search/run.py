@@ -22,7 +22,7 @@ from service.search.record import (
     read_record,
     write_record,
 )
-from service.search.search import STAGES, Report, Search
+from service.search.search import PLANS, STAGES, Report, Search
 from service.search.stage import Stage, as_json, read_stage
 from service.sizing import write_sizing
 
@@ -85,7 +85,7 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     if (folder / SEARCH_FILE).is_file():
         if config.train.overwrite:
             _clear(folder)
-        elif not _has_results(folder):
+        elif not _has_begun(folder):
             (folder / SEARCH_FILE).unlink()
     before = read_record(folder)
     if config.train.resume and before is not None:
@@ -105,9 +105,9 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     return record
 
 
-def _has_results(folder: Path) -> bool:
-    """Whether a search has trained or found anything; one that was refused has not."""
-    return (folder / SIZING_FILE).exists() or any(folder.glob(f"{STAGES}/*"))
+def _has_begun(folder: Path) -> bool:
+    """Whether a search was about to train or measure anything; one that was refused was not."""
+    return any((folder / name).exists() for name in (PLANS, STAGES, SIZING_FILE))
 
 
 def _clear(folder: Path) -> None:

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.tables import PlanError
 from service.__main__ import main
 from service.run_folder import RunFolder
+from service.search.run import search
 from tests.service.search.searches import DIM, make_search, run, within
 from tests.service.warm_runs import make_data
 
@@ -48,6 +50,23 @@ def test_a_search_of_other_options_is_not_gone_on_with(folder, tmp_path):
     with pytest.raises(ValueError, match=r"train\.nproc was 1 and is 2"):
         run(within(config, resume=True, nproc=2))  # twice the examples a step
     assert run(within(config, overwrite=True, epochs=3)).status == "done"
+
+
+@pytest.mark.parametrize("shared", [None, "shared"])
+def test_a_search_that_was_killed_in_its_first_training_goes_on(
+    shared, folder, tmp_path, monkeypatch
+):
+    def kill(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    config = within(make_search(folder, "sseds"), output=tmp_path / "found", max_steps=20)
+    where = None if shared is None else tmp_path / shared
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("service.search.search.train_stage", kill)
+        search(config, lambda stage: None, where)
+    with pytest.raises(ValueError, match="not empty; give --resume to go on"):
+        search(config, lambda stage: None, where)
+    assert search(within(config, resume=True), lambda stage: None, where).status == "done"
 
 
 def test_a_finished_search_keeps_its_scores_whatever_its_record_did_not_know(folder, tmp_path):
