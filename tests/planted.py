@@ -29,7 +29,7 @@ from service.sizing_request import SizingRequest, size_dataset
 from service.train.loop import train
 from service.warm_up import WarmUp
 from tests.planted_data import SPECTRAL, TEACHERS, rows_of, write_planted
-from tests.planted_methods import spearman, survey
+from tests.planted_methods import OPTIONS, spearman, survey
 
 RANKS: Final = SPECTRAL.ranks
 """Dimensions that a field's vectors span; 0 for noise."""
@@ -181,7 +181,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--train", type=int, default=100_000)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), help="searches to measure")
+    names = list(dict.fromkeys([*METHODS, *OPTIONS]))
+    parser.add_argument("--methods", nargs="+", choices=names, help="searches to measure")
     parser.add_argument("--teachers", nargs="+", choices=list(TEACHERS), default=list(TEACHERS))
     parser.add_argument("--budgets", nargs="+", default=["4x", "none"])
     options = parser.parse_args()

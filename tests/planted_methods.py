@@ -30,8 +30,9 @@ OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "autodim": {"candidates": (1, 2, 4, 8, 12, 16)},
     # It likes width for what is learned by heart, for which examples must come again and again.
     "autodim-s": {"candidates": (1, 2, 4, 8, 12, 16), "epochs": 9},
+    "sseds/validation": {"split": "validation", "signed": True},
 }
-"""Options that differ from a method's own."""
+"""Options that differ from a method's own; behind a stroke, what a variant of it is called."""
 
 
 def survey(
@@ -46,7 +47,7 @@ def survey(
     Args:
         output: A JSON file, and beside it a Markdown file of the same name.
         cases: Teachers and seeds.
-        methods: Searches by name.
+        methods: Searches by name, or variants of `OPTIONS`.
         budgets: Bytes, shares of uniform, or ``none`` for the method's own rule.
         num_train: Training examples.
     """
@@ -75,10 +76,10 @@ def survey(
 def search_of(folder: Path, method: str, budget: str, seed: int, *, epochs: int) -> SearchConfig:
     """A search on the data in ``folder/data``."""
     return SearchConfig(
-        method=METHODS[method](**OPTIONS.get(method, {})),
+        method=METHODS[method.partition("/")[0]](**OPTIONS.get(method, {})),
         train=TrainConfig(
             data=folder / "data",
-            output=folder / f"{method}-{budget}",
+            output=folder / f"{method.replace('/', '-')}-{budget}",
             network=DeepFMNetwork(hidden=(64,)),
             optimizer=OptimizerConfig(sparse="adagrad"),
             epochs=epochs,
