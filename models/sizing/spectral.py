@@ -81,7 +81,11 @@ class Spectral:
         return width_grid(self.rounding, 1, MAX_WIDTH)
 
     def values(self, plan: SizingPlan) -> dict[str, dict[int, float]]:
-        """By table name, the loss that every width saves, up to the one that saves enough."""
+        """By table name, the loss that every width saves; no wider than the warm-up was.
+
+        Beyond the width that saves enough a wider one is worth no more, and is chosen where it
+        costs less: the full width needs no projection.
+        """
         kept = {table.name: kept_energy(self.spectra[table.name]) for table in plan.tables()}
         ranks = _ranks(kept, self.enough)
         return {name: _worth(of, self.grid, max(1, ranks[name])) for name, of in kept.items()}
@@ -129,11 +133,13 @@ def _ranks(kept: Mapping[str, Floats], share: float) -> dict[str, int]:
 
 
 def _worth(kept: Floats, grid: Sequence[int], rank: int) -> dict[int, float]:
-    """What the widths of a grid keep, up to the first that is no narrower than a rank."""
+    """What the widths of a grid keep; none counts for more than the first that holds a rank."""
+    last = len(kept) - 1
+    most = min(last, next(width for width in grid if width >= rank))
     return {
-        width: float(kept[min(width, len(kept) - 1)])
+        width: float(kept[min(width, most)])
         for before, width in pairwise((0, *grid))
-        if before < rank
+        if before < last
     }
 
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from models.sizing import Spectral, best_fit, plan_bytes
+from models.sizing import Serving, Spectral, best_fit, plan_bytes
 from models.sizing.spectral import (
     balanced_pair,
     directions,
@@ -149,6 +149,28 @@ def test_a_budget_is_spent_for_enough_of_the_energy_and_no_more():
     # A thousandth of what all save, 1.91, by three: .00064; what "steep" loses at 4 is .00011.
     assert widths() == {"noise": 1, "wide": 8, "steep": 4}
     assert widths(enough=1.0) == {"noise": 8, "wide": 8, "steep": 8}
+
+
+def test_a_budget_for_the_cheapest_plan_is_enough_though_its_tables_are_wide():
+    fields = [field("noise", 3), field("large", 50)]  # 3 rows are cheaper 16 wide: no projection
+    scheme = Spectral(spectra={"noise": [0.0] * 16, "large": [0.1] * 16})
+    asked = scheme(fields)
+    least = min(
+        plan_bytes(
+            asked.one_block_each(fields, {"noise": a, "large": b}, out_dim=16)
+        ).training_bytes
+        for a, b in product((1, 2, 4, 8, 12, 16), repeat=2)
+    )
+    fitted = best_fit(asked, least, grid=scheme.grid, out_dim=16, values=scheme.values(asked)).plan
+    assert fitted.dims() == {"noise": 16, "large": 1}
+
+
+def test_enough_is_reached_where_the_served_type_does_not_take_its_width():
+    scheme = Spectral(spectra={"three": [0.1] * 3 + [0.0] * 5}, rounding="int")
+    asked, served = scheme([field("three", 100)]), Serving(dtype="int8")
+    grid, values = served.grid(scheme.grid), scheme.values(asked)
+    fitted = best_fit(asked, 10**6, grid=grid, serving=served, values=values).plan
+    assert fitted.dims() == {"three": 4}  # int8 rows are evenly wide
 
 
 def test_a_field_without_a_spectrum_is_refused():
