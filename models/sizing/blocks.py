@@ -63,7 +63,7 @@ def cut(stats: FieldStats, counts: ArrayLike, num_blocks: int) -> list[FieldStat
     return [
         replace(
             stats,
-            name=f"{stats.name}/{index}",
+            name=stats.name if len(offsets) == 2 else f"{stats.name}/{index}",  # as tables are
             num_embeddings=end - start,
             num_lookups=int(frequency[start:end].sum()),
             frequency_curve=tuple(

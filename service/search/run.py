@@ -82,12 +82,12 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
 def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     """Make the folder, or see that it holds this very search; one that is done keeps its record."""
     folder = config.train.output
-    if (folder / SEARCH_FILE).is_file():
-        if config.train.overwrite:
-            _clear(folder)
-        elif not _has_begun(folder):
-            (folder / SEARCH_FILE).unlink()
+    if config.train.overwrite and (folder / SEARCH_FILE).is_file():
+        _clear(folder)
     before = read_record(folder)
+    if before is not None and before.status == "running" and not _has_begun(folder):
+        (folder / SEARCH_FILE).unlink()
+        before = None
     if config.train.resume and before is not None:
         config.check_same(before.asked)
         if before.data_sha256 != record.data_sha256:
@@ -111,8 +111,11 @@ def _has_begun(folder: Path) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Delete what is in a folder; itself it stays, for it is locked."""
-    for path in folder.iterdir():
+    """Delete what is in a folder; itself it stays, for it is locked.
+
+    The record goes last: whoever is killed before may delete the rest.
+    """
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == SEARCH_FILE):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -88,7 +88,9 @@ def offsets_of(search: "Search", cut: Sequence[str] = (), blocks: int = 1) -> Of
     """Where the tables of every field start; ``cut`` ones have several."""
     data = search.config.train.data
     return {
-        stats.name: equipartition(lookups_per_id(data, stats.name), blocks)
+        stats.name: equipartition(
+            lookups_per_id(data, stats.name), min(blocks, stats.num_embeddings)
+        )
         if stats.name in cut and blocks > 1
         else [0, stats.num_embeddings]
         for stats in search.fields

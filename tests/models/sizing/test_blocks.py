@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.sizing import (
     PopularityRule,
+    Spectral,
     Uniform,
     best_fit,
     equipartition,
@@ -120,6 +121,11 @@ def test_blocks_are_sized_under_a_budget_too() -> None:
     scheme = PopularityRule()
     plan = size_in_blocks(scheme, [field("user", 1000)], {"user": counts}, 4)
     assert plan_bytes(best_fit(plan, 40_000, grid=scheme.grid).plan).training_bytes <= 40_000
+
+
+def test_a_field_of_one_row_is_measured_and_sized_under_its_own_name() -> None:
+    plan = size_in_blocks(Spectral(spectra={"a": [0.1, 0.0]}), [field("a", 1)], {"a": [5]}, 4)
+    assert [table.name for table in plan.tables()] == ["a"]
 
 
 def test_a_field_with_fewer_rows_than_blocks_has_one_row_a_block() -> None:

@@ -1,6 +1,7 @@
 """What a search refuses, and how random widths are drawn and chosen."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,32 @@ def test_a_finished_search_keeps_its_scores_whatever_its_record_did_not_know(fol
     assert run(within(config, overwrite=True)).test == record.test
 
 
+def test_the_record_of_a_finished_search_outlives_all_that_lies_beside_it(folder, tmp_path):
+    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
+    record = run(config)
+    for name in ("plans", "stages"):
+        shutil.rmtree(tmp_path / "found" / name)
+    (tmp_path / "found" / "sizing.json").rename(tmp_path / "mine.json")
+    with pytest.raises(ValueError, match="not empty; give --resume to go on"):
+        run(config)
+    assert run(within(config, resume=True)).test == record.test
+
+
+def test_what_a_kill_has_left_of_an_old_search_can_be_overwritten(folder, tmp_path, monkeypatch):
+    def kill(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
+    again = within(config, overwrite=True)
+    record = run(config)
+    listed = sorted((tmp_path / "found").iterdir(), key=lambda path: path.name != "search.json")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "iterdir", lambda _: iter(listed))
+        patch.setattr("service.search.run.shutil.rmtree", kill)
+        run(again)
+    assert run(again).test == record.test
+
+
 def test_two_searches_never_write_into_one_folder(folder, tmp_path):
     config = within(make_search(folder, "hash"), output=tmp_path / "found")
     with (
@@ -118,6 +145,13 @@ def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method
     with pytest.raises(PlanError, match=r"give --budget \d+(, a narrower --dim, or fewer|$)"):
         run(within(config, output=tmp_path / "found"))
     assert not (tmp_path / "found" / "stages").exists()
+
+
+def test_fields_of_fewer_ids_than_blocks_are_cut_into_fewer(folder, tmp_path):
+    config = make_search(folder, "spectral", {"block_rows": 1, "blocks": 8, "start": "fresh"})
+    record = run(replace(within(config, output=tmp_path / "found", max_steps=2), retrain=False))
+    num_blocks = {name: len(widths) for name, widths in record.widths.items()}
+    assert num_blocks == {"C1": 8, "C2": 7, "C3": 8, "C4": 8}  # C2 has 7 ids
 
 
 def test_what_lies_beside_a_refused_search_is_never_deleted(folder, tmp_path):
