@@ -43,10 +43,13 @@ def own_cost(folder: Path) -> RunCost:
             f"{folder} holds no {RESULT_FILE}: the warm-up has not ended; go on with it: "
             f"mixdim train ... --resume"
         )
-    rate = json.loads(path.read_text())["examples_per_second"]
     with (folder / METRICS_FILE).open() as file:
         lines = [json.loads(line) for line in file]
     trained = [line for line in lines if line["kind"] == "train"]
-    examples = max((line["examples"] for line in trained), default=0)
+    # The rate of result.json is of the last start alone, and that may have had nothing to train.
+    examples, seconds = 0, 0.0
+    for line in trained:
+        new = max(line["examples"] - examples, 0)
+        examples, seconds = examples + new, seconds + new / line["examples_per_second"]
     others = max((line.get("architecture_examples", 0) for line in trained), default=0)
-    return RunCost(seconds=examples / rate if rate else 0.0, examples=examples + others)
+    return RunCost(seconds=seconds, examples=examples + others)

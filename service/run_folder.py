@@ -220,6 +220,15 @@ class RunFolder:
         draft.rename(path)
 
 
+def delete_whole(folder: Path) -> None:
+    """Delete a folder as well as can be; a kill leaves all of it, or nothing by its name."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)  # what a kill has left
+    with suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def _is_taken(folder: int) -> bool:
     """Lock an open folder until it is closed; whether somebody else has."""
     try:

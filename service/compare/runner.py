@@ -1,7 +1,6 @@
 """Train what is missing of a comparison, and keep a record of every run."""
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from service.compare.records import (
 )
 from service.compare.spec import CompareSpec
 from service.compare.worker import Job
-from service.run_folder import RESULT_FILE
+from service.run_folder import RESULT_FILE, delete_whole
 
 GRID_FILE = "grid.json"
 LOGS = "logs"
@@ -125,7 +124,7 @@ def _train(
             _record(spec, runs[digest], outcome, report)
             left[group := jobs[digest].group] -= 1
             if group and not left[group] and not spec.keep_runs:
-                shutil.rmtree(spec.output / STAGES / group, ignore_errors=True)
+                delete_whole(spec.output / STAGES / group)
     finally:
         outcomes.close()  # stops the workers at once, not when garbage is collected
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,7 +20,7 @@ from service.compare.spec import Rounded
 from service.config import TrainConfig
 from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
-from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, without_nan
+from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, delete_whole, without_nan
 from service.search.config import SearchConfig
 from service.search.record import RETRAINED
 from service.sizing import read_sizing, write_sizing
@@ -99,12 +98,12 @@ def answer(job: Job) -> dict[str, Any] | str:
         outcome = _train(job)
     except PlanError as error:
         outcome = {"status": INFEASIBLE, "error": str(error)}
-        shutil.rmtree(job.config.output, ignore_errors=True)
+        delete_whole(job.config.output)
     except Exception as error:  # an edge of the system: one run must not take the others along
         traceback.print_exc()
         outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
         if not job.keep:
-            shutil.rmtree(job.config.output, ignore_errors=True)
+            delete_whole(job.config.output)
     if outcome is None:
         return STOPPED
     seconds = round(time.perf_counter() - started, 3)
@@ -123,7 +122,7 @@ def _train(job: Job) -> dict[str, Any] | None:
     if job.dtypes:
         outcome["served"] = {dtype: _served(job, run, dtype) for dtype in job.dtypes}
     if not job.keep:
-        shutil.rmtree(job.config.output)
+        delete_whole(job.config.output)
     return outcome
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.config import TrainConfig
-from service.run_folder import METRICS_FILE, RunFolder
+from service.run_folder import METRICS_FILE, RunFolder, delete_whole
 
 
 @pytest.fixture
@@ -31,6 +31,23 @@ def test_one_training_at_a_time_writes_into_a_folder(tmp_path):
             pass
     with second.held():
         assert second.path.is_dir()
+
+
+def test_what_a_kill_leaves_of_a_deleted_folder_is_not_taken_for_a_run(tmp_path, monkeypatch):
+    def kill(path: Path, **_: object) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoints"):
+        folder.mkdir()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("service.run_folder.shutil.rmtree", kill)
+        delete_whole(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()  # the run is trained again
+    delete_whole(tmp_path / "run")
+    delete_whole(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_job_that_is_started_again_does_not_wait_for_its_dying_ranks(again, tmp_path):
