@@ -1,7 +1,7 @@
 """What a search is asked."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -73,13 +73,16 @@ class SearchConfig:
     def check_same(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with a search that was asked something else.
 
-        What an earlier version did not know has its default.
+        What an earlier version did not know has its default. The dataset may have moved: its
+        content decides.
 
         Raises:
             ValueError: If something differs that decides about the result.
         """
         try:
-            different = _first_difference(_ADAPTER.validate_python(before).asked, self.asked)
+            earlier = _ADAPTER.validate_python(before)
+            there = replace(earlier, train=replace(earlier.train, data=self.train.data))
+            different = _first_difference(there.asked, self.asked)
         except ValidationError as error:
             different = first_fault(error)
         if different:

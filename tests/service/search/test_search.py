@@ -70,6 +70,25 @@ def test_a_search_that_was_killed_in_its_first_training_goes_on(
     assert search(within(config, resume=True), lambda stage: None, where).status == "done"
 
 
+def test_a_search_goes_on_where_its_dataset_has_moved_to(folder, tmp_path, monkeypatch):
+    def kill(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    shutil.copytree(folder / "data", tmp_path / "data")
+    config = within(make_search(tmp_path, "sseds"), max_steps=4)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("service.search.methods.sseds.SSEDS._gradient", kill)
+        run(config)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    moved = within(config, data=tmp_path / "moved", resume=True)
+    undisturbed = within(make_search(folder, "sseds"), output=tmp_path / "other", max_steps=4)
+    assert run(moved).test == run(undisturbed).test
+    file = tmp_path / "moved" / "dataset.json"
+    file.write_text(f"{file.read_text()}\n")
+    with pytest.raises(ValueError, match="is not the dataset that"):
+        run(moved)
+
+
 def test_a_finished_search_keeps_its_scores_whatever_its_record_did_not_know(folder, tmp_path):
     config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
     record, file = run(config), tmp_path / "found" / "search.json"
