@@ -83,12 +83,14 @@ class PruneRegrow:
 def regrown(found: Spectra, before: Spectra, dims: Mapping[str, int]) -> dict[str, list[float]]:
     """What directions save, those that a narrower table has left out as they were measured before.
 
+    A field that is concatenated as it is has no room for what was left out.
+
     Args:
-        found: Measured on the narrower tables.
+        found: Measured on the narrower tables, as many as the model's vectors of a field have.
         before: Measured when more directions were there.
         dims: How many are there now.
     """
     return {
-        name: [*spectrum[: dims[name]], *before[name][dims[name] :]]
+        name: [*spectrum[: dims[name]], *before[name][dims[name] : len(spectrum)]]
         for name, spectrum in found.items()
     }

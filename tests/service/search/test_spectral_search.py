@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models.networks import WideDeepNetwork
 from models.sizing import uniform_bytes
 from service.data.dataset import read_dataset_info
 from service.search.methods.prune_regrow import regrown
@@ -59,6 +60,20 @@ def test_what_a_narrow_table_has_left_out_is_worth_what_it_was():
         "a": [3.0, 8.0, 0.5, 0.4],
         "b": [1.0, 1.0, 1.0, 1.0],
     }
+
+
+def test_what_a_concatenated_field_has_left_out_does_not_come_back():
+    assert regrown({"a": [3.0, 0.1]}, {"a": [9.0, 8.0, 7.0, 6.0]}, {"a": 2}) == {"a": [3.0, 0.1]}
+
+
+def test_rounds_of_concatenated_fields_never_ask_for_more_than_is_left(folder, tmp_path):
+    config = make_search(folder, "prune-regrow", budget="4x")
+    config = within(config, output=tmp_path / "found", network=WideDeepNetwork(hidden=(8,)))
+    run(within(config, max_steps=20))
+    narrowed = read_sizing(tmp_path / "found/plans/round-1.json").plan.dims()
+    found = read_sizing(tmp_path / "found/sizing.json").plan.dims()
+    assert all(width <= narrowed[name] for name, width in found.items())
+    assert narrowed != dict.fromkeys(narrowed, DIM)
 
 
 def test_options_out_of_range_are_refused_by_name(folder):
