@@ -3,9 +3,9 @@
 # Shapes:  B batch, G rows of an example that share statistics, C columns
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+from models.layers.moments import over_ranks
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
@@ -51,11 +51,3 @@ class ColumnNorm(nn.Module):
                 self.mean.lerp_(mean, MOMENTUM)
                 self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
         return centred * torch.rsqrt(variance + EPSILON)
-
-
-def over_ranks(values: Tensor) -> Tensor:
-    """Sum over all ranks, through which gradients find their way back to each of them."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return values
-    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
-    return total

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.nn.functional import all_reduce
 
 
 class Moments(NamedTuple):
@@ -48,10 +49,10 @@ class _PooledMoments(torch.autograd.Function):
         batch, num_fields, width = vectors.shape
         of_examples = counted @ vectors.reshape(batch, -1)  # (F * S,)
         summed = of_examples.reshape(num_fields, width).sum(dim=0)
-        totals = _over_ranks(torch.cat([summed, num_fields * counted.sum()[None]]))
+        totals = over_ranks(torch.cat([summed, num_fields * counted.sum()[None]]))
         num, mean = totals[-1], totals[:-1] / totals[-1]
         centred = ((vectors - mean) * counted[:, None, None]).flatten(0, 1)  # (B * F, S)
-        covariance = _over_ranks(centred.T @ centred) / num
+        covariance = over_ranks(centred.T @ centred) / num
         ctx.save_for_backward(centred, counted, num)
         ctx.mark_non_differentiable(num)
         return num, mean, covariance
@@ -61,13 +62,14 @@ class _PooledMoments(torch.autograd.Function):
     def backward(ctx: Any, _: Tensor, of_mean: Tensor, of_covariance: Tensor) -> Any:
         centred, counted, num = ctx.saved_tensors
         both_sides = of_covariance + of_covariance.T
-        gradients = _over_ranks(torch.cat([both_sides, of_mean[None]])) / num  # (S + 1, S)
+        gradients = over_ranks(torch.cat([both_sides, of_mean[None]])) / num  # (S + 1, S)
         found = (centred @ gradients[:-1]).reshape(len(counted), -1, len(of_mean))
         return found.addcmul_(counted[:, None, None], gradients[-1]), None
 
 
-def _over_ranks(values: Tensor) -> Tensor:
-    """Sum over all ranks."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(values)
-    return values
+def over_ranks(values: Tensor) -> Tensor:
+    """Sum over all ranks, through which gradients find their way back to each of them."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    total: Tensor = all_reduce(values)  # type: ignore[no-untyped-call]
+    return total
