@@ -47,19 +47,19 @@ class SuperNet(WarmUp):
         """By width ``d_n``, what makes of its columns what the network has seen, ``(d_n, D)``."""
         choice = self.config.embeddings
         assert choice.kind == "autodim"
-        out_dim = choice.candidates[-1]
+        widths, out_dim = choice.candidates, choice.candidates[-1]
         length = unit_length(len(self.plan.fields), out_dim)
         variance = self.stored.read(f"{EMBEDDINGS}mixture.variance")
         scales = length / np.sqrt(variance + EPSILON)  # (N, D)
+        if choice.unify == "pad":
+            matrices = [np.eye(width, out_dim) for width in widths]
+        else:
+            under_each_other = self.stored.read(f"{EMBEDDINGS}mixture.unify").astype(np.float64)
+            matrices = np.split(under_each_other, np.cumsum(widths)[:-1])
         return {
-            width: scales[n] * self._matrix(n, width, out_dim)
-            for n, width in enumerate(choice.candidates)
+            width: scale * matrix
+            for width, scale, matrix in zip(widths, scales, matrices, strict=True)
         }
-
-    def _matrix(self, n: int, width: int, out_dim: int) -> Floats:
-        name = f"{EMBEDDINGS}mixture.unify.{n}"
-        is_padded = name not in self.stored.shapes
-        return np.eye(width, out_dim) if is_padded else self.stored.read(name).astype(np.float64)
 
 
 def is_super_net(folder: Path) -> bool:

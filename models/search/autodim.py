@@ -10,7 +10,6 @@ from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings, Turn
@@ -109,6 +108,10 @@ class Mixture(nn.Module):
         - Output: ``(B, F * D)``.
     """
 
+    unify: Tensor
+    """All ``W_n`` under each other; where they pad, ones that are not learned, ``(sum d_n, D)``."""
+    rows: Tensor
+    """Where each of these rows is among all columns of all candidates, ``N * S``."""
     mean: Tensor
     """Running, of every candidate's vectors before they are normalised, ``(N, D)``."""
     variance: Tensor
@@ -126,20 +129,25 @@ class Mixture(nn.Module):
         out_dim = widths[-1]
         self.length = unit_length(num_fields, out_dim)
         ends = widths if is_shared else list(accumulate(widths))
-        self.columns = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
-        self.num_columns = ends[-1]
+        self.shape = (len(widths), ends[-1], out_dim)
+        columns = [range(end - width, end) for end, width in zip(ends, widths, strict=True)]
+        rows = [n * ends[-1] + s for n, own in enumerate(columns) for s in own]
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
         self.theta = nn.Parameter(torch.zeros(num_fields, len(widths)))
-        start = [torch.empty(width, out_dim) for width in widths]
-        for weight in start:
-            nn.init.eye_(weight) if pads else nn.init.kaiming_uniform_(weight.T, a=math.sqrt(5))
-        self.unify = nn.ParameterList(() if pads else start)  # as nn.Linear starts, transposed
-        self._paddings = start if pads else []
+        unify = torch.empty(len(rows), out_dim)
+        for matrix in torch.split(unify, list(widths)):
+            # As nn.Linear starts, transposed.
+            nn.init.eye_(matrix) if pads else nn.init.kaiming_uniform_(matrix.T, a=math.sqrt(5))
+        if pads:
+            self.register_buffer("unify", unify, persistent=False)
+        else:
+            self.unify = nn.Parameter(unify)
         self.register_buffer("mean", torch.zeros(len(widths), out_dim))
         self.register_buffer("variance", torch.ones(len(widths), out_dim))
 
     def forward(self, vectors: Tensor, weights: Tensor | None) -> Tensor:
         """Mix the candidates of every field."""
-        matrices = self._matrices(vectors.device)
+        matrices = self._matrices()
         mean, variance = self._figures(vectors, weights, matrices)
         scales = self.length * torch.rsqrt(variance + EPSILON)  # (N, D)
         shares = self.shares()  # (F, N)
@@ -148,13 +156,11 @@ class Mixture(nn.Module):
         fields = torch.baddbmm(-shift.unsqueeze(1), vectors.transpose(0, 1), mixed)  # (F, B, D)
         return fields.transpose(0, 1).flatten(1)
 
-    def _matrices(self, device: torch.device) -> Tensor:
+    def _matrices(self) -> Tensor:
         """All ``W``, zero for the columns that a candidate has not, ``(N, S, D)``."""
-        placed = [
-            pad(matrix.to(device), (0, 0, own.start, self.num_columns - own.stop))
-            for matrix, own in zip(self.unify or self._paddings, self.columns, strict=True)
-        ]
-        return torch.stack(placed)
+        num, columns, out_dim = self.shape
+        zeros = self.unify.new_zeros(num * columns, out_dim)
+        return zeros.index_copy(0, self.rows, self.unify).view(self.shape)
 
     def _figures(
         self, vectors: Tensor, weights: Tensor | None, matrices: Tensor

@@ -71,10 +71,11 @@ def test_shares_follow_the_softmax_of_theta():
     assert picked.tolist() == pytest.approx(GOLDEN["autodim_gumbel"]["alpha"], abs=0.015)
 
 
-def candidates_of(vectors, mixture):
+def candidates_of(vectors, mixture, widths):
     """Every candidate's vectors at the common width, before they are normalised."""
-    matrices = [*mixture.unify] or mixture._paddings
-    return [vectors[..., c] @ matrix for matrix, c in zip(matrices, mixture.columns, strict=True)]
+    is_shared, matrices = vectors.shape[-1] == widths[-1], mixture.unify.split(list(widths))
+    own = [vectors[..., :width] for width in widths] if is_shared else vectors.split(widths, dim=-1)
+    return [columns @ matrix for columns, matrix in zip(own, matrices, strict=True)]
 
 
 def test_normalisation_has_the_golden_values_and_no_parameters():
@@ -103,7 +104,7 @@ def test_the_mixture_is_that_of_torchs_normalised_candidates(is_shared, pads):
         shares = mixture.shares()
         normalised = [
             norm(x.flatten(0, 1)).view_as(x)
-            for norm, x in zip(norms, candidates_of(vectors, mixture), strict=True)
+            for norm, x in zip(norms, candidates_of(vectors, mixture, widths), strict=True)
         ]
         slow = torch.einsum("fn,nbfd->bfd", shares, torch.stack(normalised)).flatten(1)
         slow = slow * unit_length(3, 8)
@@ -173,7 +174,7 @@ def looped(choice, embeddings, pooling):
                 if name == "c" and pooling == "mean" and len(ids):
                     x = x / len(ids)
                 if choice.unify == "linear":
-                    x = x @ embeddings.mixture.unify[n]
+                    x = x @ embeddings.mixture.unify.split(CANDIDATES)[n]
                 x = x / np.sqrt(1 + 1e-5)  # running figures of a start: mean 0, variance 1
                 x = x * (32 * 3) ** -0.25  # 32 wide, 3 pairs of fields
                 found[b, m, : len(x)] += shares[m, n] * x
@@ -188,7 +189,7 @@ def test_a_certain_choice_is_the_chosen_candidate(cold):
     vectors = torch.randn(5, 2, 4)
     norm = nn.BatchNorm1d(4, affine=False)
     narrow, wide = (
-        norm(x.flatten(0, 1)).view_as(x).detach() for x in candidates_of(vectors, mixture)
+        norm(x.flatten(0, 1)).view_as(x).detach() for x in candidates_of(vectors, mixture, (2, 4))
     )
     found = mixture(vectors, None).view(5, 2, 4) / unit_length(2, 4)
     assert torch.allclose(found[:, 0], narrow[:, 0], atol=1e-5)
