@@ -22,7 +22,7 @@ from service.search.record import (
     read_record,
     write_record,
 )
-from service.search.search import PLANS, STAGES, Report, Search
+from service.search.search import Report, Search
 from service.search.stage import Stage, as_json, read_stage
 from service.sizing import write_sizing
 
@@ -54,7 +54,7 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
 
 def _search(config: SearchConfig, report: Report, shared: Path | None) -> SearchRecord:
     folder = config.train.output
-    under_way = Search(config, report, shared)
+    under_way = Search(config, report, shared, begins=lambda: _begin(config, record))
     record = SearchRecord(
         status="running",
         asked=config.asked,
@@ -63,13 +63,13 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
         versions=package_versions(),
         git_commit=git_commit(),
     )
-    record = _begun(config, record)
-    if record.status == "done":
-        return record
-    write_record(record, folder)
+    before = _gone_on_with(config, record)
+    if before.status == "done" and (before.run is not None or not config.retrain):
+        return before
     found = config.method.run(under_way)
     if under_way.budget_bytes is not None:
         found.sizing.check_budget(config.train.optimizer.sparse)
+    under_way.begin()
     write_sizing(found.sizing, folder / SIZING_FILE)
     result = trained(under_way, found) if config.retrain else None
     if result is not None and found.export is not None:
@@ -79,15 +79,12 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
     return record
 
 
-def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
-    """Make the folder, or see that it holds this very search; one that is done keeps its record."""
+def _gone_on_with(config: SearchConfig, record: SearchRecord) -> SearchRecord:
+    """The record of this very search that the folder holds, or else the new one."""
     folder = config.train.output
     if config.train.overwrite and (folder / SEARCH_FILE).is_file():
-        _clear(folder)
+        return record
     before = read_record(folder)
-    if before is not None and before.status == "running" and not _has_begun(folder):
-        (folder / SEARCH_FILE).unlink()
-        before = None
     if config.train.resume and before is not None:
         config.check_same(before.asked)
         if before.data_sha256 != record.data_sha256:
@@ -95,9 +92,8 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
                 f"{config.train.data} is not the dataset that {folder} has searched on; give "
                 f"--overwrite or another --output"
             )
-        if before.status == "done" and (before.run is not None or not config.retrain):
-            return before
-    elif _is_in_use(folder):
+        return before
+    if any(path.name != f".{SEARCH_FILE}{DRAFT}" for path in folder.iterdir()):
         how = "--resume to go on with the search in it, --overwrite to delete it, or "
         raise ValueError(
             f"{folder} is not empty; give {how if before is not None else ''}another --output"
@@ -105,9 +101,11 @@ def _begun(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     return record
 
 
-def _has_begun(folder: Path) -> bool:
-    """Whether a search was about to train or measure anything; one that was refused was not."""
-    return any((folder / name).exists() for name in (PLANS, STAGES, SIZING_FILE))
+def _begin(config: SearchConfig, record: SearchRecord) -> None:
+    """Take the folder, once nothing can be refused any more."""
+    if config.train.overwrite:
+        _clear(config.train.output)
+    write_record(record, config.train.output)
 
 
 def _clear(folder: Path) -> None:
@@ -120,10 +118,6 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _is_in_use(folder: Path) -> bool:
-    return any(path.name != f".{SEARCH_FILE}{DRAFT}" for path in folder.iterdir())
 
 
 def trained(under_way: Search, found: Found) -> Stage:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -39,19 +40,27 @@ class Search:
         config: What is asked.
         report: Is told of every stage as soon as it is finished, those of an earlier start too.
         shared: Folder of trainings that are shared with other searches; none by default.
+        begins: Is called once, before the first thing is trained, measured or written.
 
     Raises:
         FileNotFoundError: If there is no such dataset.
         ValueError: If a field is none of the dataset's, or the budget is no number of bytes.
     """
 
-    def __init__(self, config: SearchConfig, report: Report, shared: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        report: Report,
+        shared: Path | None = None,
+        begins: Callable[[], None] = lambda: None,
+    ) -> None:
         self.config = config
         self.info = read_dataset_info(config.train.data)
         self.fields = chosen_fields(self.info.field_stats, config.fields, "--fields")
         self.folder = config.train.output
         self.stages: list[Stage] = []
         self._report, self._shared = report, shared
+        self.begin = cache(begins)
         self._request = SizingRequest(
             optimizer=config.train.optimizer.sparse,
             base_dim=config.dim,
@@ -75,6 +84,7 @@ class Search:
         Raises:
             Stopped: If somebody said stop; there is a checkpoint.
         """
+        self.begin()
         path = self.folder / PLANS / f"{name}.json"
         write_sizing(sizing, path)
         config = replace(self.config.train, sizing=path, **changes)
@@ -222,6 +232,7 @@ class Search:
         return self._shared / digest_of(dataset, sizing, config, (), {})
 
     def _once(self, name: str, folder: Path, work: Callable[[], Stage]) -> Stage:
+        self.begin()
         path = folder.with_name(f"{folder.name}.json")
         if path.is_file():
             stage = replace(read_stage(path), name=name)

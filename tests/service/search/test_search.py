@@ -158,12 +158,22 @@ def test_a_budget_that_nothing_fits_is_told_how_much_would(folder, tmp_path):
             run(config)
 
 
+def test_a_search_that_is_refused_overwrites_nothing(folder, tmp_path):
+    config = within(make_search(folder, "spectral"), output=tmp_path / "found", max_steps=2)
+    record = run(config)
+    files = sorted((tmp_path / "found").rglob("*"))
+    with pytest.raises(PlanError, match="give --budget"):
+        run(replace(within(config, overwrite=True), budget="64"))
+    assert sorted((tmp_path / "found").rglob("*")) == files
+    assert run(within(config, resume=True)).test == record.test
+
+
 @pytest.mark.parametrize("method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow"])
 def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method, folder, tmp_path):
     config = make_search(folder, method, {}, budget="64")
     with pytest.raises(PlanError, match=r"give --budget \d+(, a narrower --dim, or fewer|$)"):
         run(within(config, output=tmp_path / "found"))
-    assert not (tmp_path / "found" / "stages").exists()
+    assert not list((tmp_path / "found").glob("[!.]*"))
 
 
 def test_fields_of_fewer_ids_than_blocks_are_cut_into_fewer(folder, tmp_path):
@@ -177,6 +187,7 @@ def test_what_lies_beside_a_refused_search_is_never_deleted(folder, tmp_path):
     config = within(make_search(folder, "random", budget="100"), output=tmp_path / "found")
     with pytest.raises(PlanError):
         run(config)
+    (tmp_path / "found").mkdir()  # a search that is refused leaves none
     (tmp_path / "found" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not empty"):
         run(config)
