@@ -159,16 +159,20 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
     grid, records = read_grid(spec), _records(spec)
     points = frontier(spec, grid["cells"], records)
     asked = {digest for cell in grid["cells"] for digest in cell["runs"].values()}
-    settled, failed = {}, []
+    settled, unserved, failed = {}, {}, []
     for record in (records[digest] for digest in sorted(asked & records.keys())):
         if not is_settled(record):
             failed.append(record)
         elif not is_done(record):
             settled[name_of(record)] = record["error"]
+        for dtype, served in record.get("served", {}).items():
+            if "error" in served:
+                unserved[f"{name_of(record)}, {dtype}"] = served["error"]
+    missing = {"No plan fits": grid["infeasible"] | settled, "Cannot be served so": unserved}
     texts = {
         "frontier.json": as_json(points),
         "frontier.csv": as_csv(points),
-        "frontier.md": as_markdown(spec, points, grid["infeasible"] | settled),
+        "frontier.md": as_markdown(spec, points, missing),
     }
     for name, text in texts.items():
         (spec.output / name).write_text(text)

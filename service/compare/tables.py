@@ -82,8 +82,10 @@ def _numbers(*values: float) -> list[str]:
     return ["" if math.isnan(value) else f"{value:.6g}" for value in values]
 
 
-def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[str, str]) -> str:
-    """One table a recipe, the slices below it, and what could not be planned."""
+def as_markdown(
+    spec: CompareSpec, points: Sequence[Point], missing: Mapping[str, Mapping[str, str]]
+) -> str:
+    """One table a recipe, the slices below it, and by title what is missing and why."""
     parts = []
     for recipe in dict.fromkeys(point.recipe for point in points):
         of_recipe = [point for point in points if point.recipe == recipe]
@@ -96,9 +98,10 @@ def as_markdown(spec: CompareSpec, points: Sequence[Point], infeasible: Mapping[
         sliced = [point for point in of_recipe if not point.dtype]
         for field in dict.fromkeys(field for point in sliced for field in point.slices):
             parts += [f"### {recipe}, by frequency of {field}", _slices_table(sliced, field)]
-    if infeasible:
-        lines = "\n".join(f"* {place}: {why}" for place, why in infeasible.items())
-        parts += ["## No plan fits", lines]
+    for title, reasons in missing.items():
+        if reasons:
+            lines = "\n".join(f"* {place}: {why}" for place, why in reasons.items())
+            parts += [f"## {title}", lines]
     return "\n\n".join(parts) + "\n"
 
 

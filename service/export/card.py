@@ -122,7 +122,8 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
     for field in manifest.fields:
         shown = " + ".join(widths[field.name])
         pooled = ("mean" if field.is_mean else "sum") if field.is_list else ""
-        yield f"| {field.name} | {field.num_ids:,} | {shown} | {pooled} |"
+        name = field.name.replace("|", "\\|")
+        yield f"| {name} | {field.num_ids:,} | {shown} | {pooled} |"
 
 
 def _limits(manifest: Manifest, info: DatasetInfo) -> Iterator[str]:

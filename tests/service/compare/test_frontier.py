@@ -99,7 +99,7 @@ def test_json_csv_and_markdown_say_the_same():
     found = points()
     content = json.loads(as_json(found))
     rows = list(csv.DictReader(io.StringIO(as_csv(found))))
-    markdown = as_markdown(SPEC, found, {"mf own 1": "too small"})
+    markdown = as_markdown(SPEC, found, {"No plan fits": {"mf own 1": "too small"}})
     assert [float(row["mean"]) for row in rows] == pytest.approx(
         [point["scores"]["mse"]["mean"] for point in content]
     )

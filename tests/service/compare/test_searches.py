@@ -14,6 +14,7 @@ from service.compare.choices import sizing_of
 from service.compare.figures import widths_of
 from service.compare.frontier import frontier
 from service.compare.grid import expand
+from service.compare.records import append_record
 from service.compare.tables import as_csv, as_markdown
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
@@ -126,6 +127,13 @@ def test_searches_are_compared_at_equal_bytes_and_share_their_base(tmp_path, cap
     plan = next(r for r in expand(spec).runs if r.sizing == "uniform").plan.plan
     expected = plan_bytes(plan, serving=served).serving_bytes
     assert uniform["served"]["int8"]["serving_bytes"] == expected
+    append_record(
+        tmp_path / "out/runs.jsonl", wide | {"served": {"int8": {"error": "tables of width 6"}}}
+    )
+    assert main(["compare", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "| spectral, int8 | uniform:8 |" not in printed
+    assert "## Cannot be served so\n\n* mf spectral uniform:8, int8: tables of width 6" in printed
 
 
 def test_costs_are_counted_in_trainings_of_the_widest_baseline():

@@ -10,6 +10,7 @@ import torch
 from models.sizing import Serving, plan_bytes
 from models.tables import Table
 from service.__main__ import EXIT_REJECTED, main
+from service.export import card
 from service.export.config import ExportConfig
 from service.run_folder import RunFolder
 from service.serving import load
@@ -102,10 +103,24 @@ def test_a_gap_beyond_its_tolerance_leaves_nothing_and_says_what_would_do(
 def test_the_card_and_the_manifest_have_the_runs_own_scores(served_run, fp32):
     result = json.loads((served_run.config.output / "result.json").read_text())
     gate = read_manifest(fp32).gate
-    card = (fp32 / "MODEL_CARD.md").read_text()
+    text = (fp32 / "MODEL_CARD.md").read_text()
     for name in ("auc", "log_loss"):
         assert gate.run[name] == pytest.approx(result["scores"][name], abs=1e-6)
-        assert f"{gate.artifact[name]:.6f}" in card
+        assert f"{gate.artifact[name]:.6f}" in text
+
+
+def test_a_field_with_a_bar_in_its_name_stays_in_its_cell_of_the_card(fp32):
+    manifest = read_manifest(fp32)
+    barred = replace(
+        manifest,
+        fields=[replace(field, name=f"{field.name}|x") for field in manifest.fields],
+        tables=[replace(table, field=f"{table.field}|x") for table in manifest.tables],
+    )
+    rows = [line for line in card._inputs(barred) if line.startswith("|")][2:]
+    assert len(rows) == len(manifest.fields)
+    for row in rows:
+        assert r"\|x |" in row
+        assert row.replace(r"\|", "").count("|") == 5
 
 
 def test_what_is_there_is_not_replaced_unless_asked(served_run, fp32, capsys):
