@@ -56,7 +56,9 @@ def write_tables(
     (folder / TABLES_FOLDER).mkdir()
     for table in tables:
         rows = _rows(stored, table, dtype, fold.get(table.name))
-        save_file({ROWS_KEY: rows}, folder / table_file(folded(table, fold)))
+        path = folder / table_file(folded(table, fold))
+        save_file({ROWS_KEY: rows}, path)
+        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors' files are their owner's alone
 
 
 def _rows(

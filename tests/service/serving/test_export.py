@@ -109,6 +109,11 @@ def test_the_card_and_the_manifest_have_the_runs_own_scores(served_run, fp32):
         assert f"{gate.artifact[name]:.6f}" in text
 
 
+def test_whoever_may_read_the_artifacts_folder_may_read_its_files(fp32):
+    modes = {path.stat().st_mode & 0o777 for path in fp32.rglob("*") if path.is_file()}
+    assert modes == {(fp32 / "tables").stat().st_mode & 0o666}
+
+
 def test_a_field_with_a_bar_in_its_name_stays_in_its_cell_of_the_card(fp32):
     manifest = read_manifest(fp32)
     barred = replace(
