@@ -67,8 +67,6 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
     if before.status == "done" and (before.run is not None or not config.retrain):
         return before
     found = config.method.run(under_way)
-    if under_way.budget_bytes is not None:
-        found.sizing.check_budget(config.train.optimizer.sparse)
     under_way.begin()
     write_sizing(found.sizing, folder / SIZING_FILE)
     result = trained(under_way, found) if config.retrain else None

@@ -73,6 +73,9 @@ class SSEDS:
     def run(self, search: "Search") -> Found:
         """Train uniformly, look back once, keep what is salient."""
         self._check(search)
+        widths = [w for w in width_grid("mult4", 1, search.config.dim) if w % self.group == 0]
+        if self.spend == "exact":
+            search.check_budget(widths)
         changes = {"epochs": self.epochs} if self.epochs else {}
         base = search.train("base", search.uniform(), patience=1, **changes)
         gradient = search.measure("saliency", lambda: self._gradient(search, base))
@@ -80,7 +83,6 @@ class SSEDS:
         gradients = np.array([gradient[name] for name in names])  # (F, D)
         rows = (signed_saliency if self.signed else saliency)(gradients)
         salient = dict(zip(names, rows, strict=True))
-        widths = [w for w in width_grid("mult4", 1, search.config.dim) if w % self.group == 0]
         worths = {name: worth(row, widths) for name, row in salient.items()}
         sizing = self._sized(search, salient, worths)
         columns = {

@@ -168,7 +168,9 @@ def test_a_search_that_is_refused_overwrites_nothing(folder, tmp_path):
     assert run(within(config, resume=True)).test == record.test
 
 
-@pytest.mark.parametrize("method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow"])
+@pytest.mark.parametrize(
+    "method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow", "sseds"]
+)
 def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(method, folder, tmp_path):
     config = make_search(folder, method, {}, budget="64")
     with pytest.raises(PlanError, match=r"give --budget \d+(, a narrower --dim, or fewer|$)"):
