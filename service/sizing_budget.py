@@ -43,7 +43,8 @@ def fit_budget(
     """
     scheme = request.scheme
     own, base = counted_bytes(asked, request), base_bytes(fields, request)
-    if own > base and not isinstance(scheme, FittedScheme):
+    is_of_training = request.budget_for == "training"  # one of serving is tried in all dtypes
+    if own > base and is_of_training and not isinstance(scheme, FittedScheme):
         logger.info(
             "the widths of scheme %s alone take %.3g times the bytes of uniform %d; under the "
             "budget only their shape counts",
