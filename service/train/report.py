@@ -180,7 +180,8 @@ class Reporter:
         """Show the scores of the checkpoint of a step."""
         self.metrics.set_scores(split, asdict(scores))
         if self._ranks.is_first:
-            self._record({"step": step, "kind": split, "epoch": epoch, **asdict(scores)})
+            kind = "train_split" if split == "train" else split  # train: of a log interval
+            self._record({"step": step, "kind": kind, "epoch": epoch, **asdict(scores)})
             text = "  ".join(f"{name} {value:.6g}" for name, value in asdict(scores).items())
             logger.info("%s at step %d: %s", split, step, text)
 

@@ -12,6 +12,7 @@ from service.commands.plan import main as plan_main
 from service.config import OptimizerConfig, TrainConfig
 from service.data.dataset import read_dataset_info, write_dataset_info
 from service.distributed import launch
+from service.run_cost import own_cost
 from service.run_folder import RunFolder
 from service.sharding_file import read_sharding
 from service.sizing import read_sizing, write_sizing
@@ -45,6 +46,15 @@ def test_scores_that_are_no_numbers_are_null_in_the_result(tmp_path):
     launch(train, config, nproc=1, name="one label")
     text = (config.output / "result.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["scores"]["auc"] is None
+
+
+def test_scores_of_the_training_split_are_no_lines_of_training(tmp_path):
+    rows = {"train": 400, "validation": 0, "test": 0}
+    config = make_run(tmp_path, rows=rows, epochs=2, log_every=1)
+    result = launch(train, config, nproc=1, name="nothing held out")
+    assert (result.split, len(lines_of(config, "train_split"))) == ("train", 1)
+    assert all("loss" in line for line in lines_of(config, "train"))
+    assert own_cost(config.output).examples == 800
 
 
 @pytest.mark.parametrize("name", ["batch_size", "nproc"])
@@ -178,6 +188,8 @@ def test_an_optimizer_that_breaks_the_budget_is_refused(tmp_path):
     write_sizing(replace(read_sizing(config.sizing), budget_bytes=45_000), config.sizing)
     with pytest.raises(ValueError, match="bytes under adagrad, its budget of 45,000 bytes"):
         launch(train, config, nproc=1, name="budget")
+    wider_by_hand = replace(read_sizing(config.sizing), optimizer="adagrad")
+    wider_by_hand.check_budget("adagrad")  # nothing was solved for another one
 
 
 @pytest.mark.dist
