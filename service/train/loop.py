@@ -89,9 +89,8 @@ class _Training:
         layout = config.embeddings.layout(self.plan)
         self.data = RunData(config, self.info, layout, ranks)
         self.turns = Turns(config, self.data, self.model, self.optimizer, ranks.device)
-        steps = config.epochs * len(self.data.train)
-        self.reporter.total_steps = total_steps = min(steps, config.max_steps or steps)
-        self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=total_steps)
+        self.reporter.total_steps = steps = self.data.planned_steps(self.progress)
+        self.rates = Rates(self.optimizer, config.optimizer, self.progress, total_steps=steps)
         self.watchdog = Watchdog(ranks, config.output, seconds=config.hang_timeout)
         self.reporter.metrics.idle_seconds.set_function(self.watchdog.idle_seconds)
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}

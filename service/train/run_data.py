@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from models.layout import Layout
+from service.checkpoint import Progress
 from service.config import TrainConfig
 from service.data.dataset import DatasetInfo, Split
 from service.data.loader import Loader
@@ -45,6 +46,15 @@ class RunData:
     ) -> None:
         self._config, self._info, self._layout, self._ranks = config, info, layout, ranks
         self.train = self.loader("train", is_shuffled=config.shuffle)
+
+    def planned_steps(self, progress: Progress) -> int:
+        """Steps of the whole run if nothing ends it early, counted from where it stands.
+
+        Epochs that are done may have had another number of steps: on the dataset before this one.
+        """
+        epochs_left = max(self._config.epochs - progress.epoch, 0)
+        steps = progress.step + max(epochs_left * len(self.train) - progress.batch, 0)
+        return min(steps, self._config.max_steps or steps)
 
     def has_rows(self, split: Split) -> bool:
         """Whether a split is there and not empty."""

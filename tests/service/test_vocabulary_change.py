@@ -27,11 +27,11 @@ from tests.service.warm_runs import Sizes
 SCHEMA = 'label = "y"\ndense = ["d"]\ncategorical = ["a", "b"]\n'
 
 
-def write_log(folder: Path, name: str, *, values: range, seed: int) -> Path:
+def write_log(folder: Path, name: str, *, values: range, seed: int, num_lines: int = 600) -> Path:
     """Prepare a log whose field ``a`` has values of one to five letters, some of them missing."""
     rng = random.Random(seed)
     lines = ["y,d,a,b"]
-    for _ in range(600):
+    for _ in range(num_lines):
         value = min(rng.choice(values), rng.choice(values))
         text = "" if rng.random() < 0.05 else f"{'v' * (value % 9 + 1)}{value}"
         lines.append(f"{rng.randint(0, 1)},{rng.random():.3f},{text},{rng.choice('xyz')}")
@@ -125,6 +125,19 @@ def test_a_dataset_whose_ids_mean_other_values_is_refused(folder, tmp_path, capl
         check(old, new)
     check(tmp_path / "gone", new)
     assert "is another dataset than the run was trained on, which is no longer in" in caplog.text
+
+
+def test_a_run_that_goes_on_with_more_data_knows_where_it_will_end(folder, tmp_path, capsys):
+    more = write_log(tmp_path, "more", values=range(40), seed=3, num_lines=1200)
+    sizes: Sizes = {f: [(len(meanings(folder / "data", f)), 8, 0)] for f in ("a", "b")}
+    old = replace(plan(folder, "short", sizes, "data"), epochs=1, output=tmp_path / "short")
+    before = launch(train, old, nproc=1, name="short")
+    sizes = {f: [(len(meanings(more, f)), 8, 0)] for f in ("a", "b")}
+    longer = replace(plan(tmp_path, "longer", sizes, "more"), patience=9, log_every=1)
+    longer = replace(longer, resume_from=old.output)
+    after = launch(train, longer, nproc=1, name="longer")
+    assert after.steps == 3 * before.steps, "one epoch of each"
+    assert f"step {after.steps}/{after.steps} " in capsys.readouterr().err
 
 
 def test_a_run_neither_goes_on_nor_is_scored_with_ids_of_other_values(folder, tmp_path):
