@@ -28,6 +28,7 @@ from service.train.record import record_run
 from service.train.report import Reporter
 from service.train.result import TrainResult
 from service.train.run_data import RunData, shared_among
+from service.train.same_tables import check_same_tables
 from service.train.skip import MAX_SKIPS, behind, examples_of
 from service.train.task import StepOutput
 from service.train.turns import Turns
@@ -271,6 +272,7 @@ class _Training:
             if self.config.warm_start is not None:
                 warm_start(self.model, self.config, self.info, self.plan, self.ranks)
             return Progress(order=order)
+        self.ranks.from_first(lambda: check_same_tables(self.plan, self.config.sizing, path))
         self._note_damage()
         self.checkpoints.set_aside()
         progress = self.checkpoints.load(self.model, self.optimizer, path)

@@ -177,6 +177,20 @@ def test_a_checkpoint_of_another_model_is_refused_with_a_reason(tmp_path):
         launch(train, other, nproc=1, name="other")
 
 
+def test_tables_of_another_size_are_refused_before_any_is_read(tmp_path, capsys):
+    config = make_run(tmp_path, max_steps=2)
+    launch(train, config, nproc=1, name="first")
+    other = tmp_path / "other.json"
+    other.write_text(config.sizing.read_text().replace('"embedding_dim": 4', '"embedding_dim": 16'))
+    refused = (
+        r"table 'C4': run .*/run has 500 rows of width 4 projected to 16, .*/other.json has "
+        r"500 rows of width 16; .* give --sizing .*/run/sizing.json, or .* --resume-from .*/run"
+    )
+    with pytest.raises(ValueError, match=refused):
+        launch(train, replace(config, sizing=other, resume=True), nproc=1, name="other")
+    assert "averaged by columns" not in capsys.readouterr().err
+
+
 def test_a_checkpoint_of_another_format_is_refused_by_its_version(tmp_path):
     config = make_run(tmp_path, max_steps=2)
     launch(train, config, nproc=1, name="first")
