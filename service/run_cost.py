@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder
 
@@ -35,6 +36,7 @@ def own_cost(folder: Path) -> RunCost:
 
     Raises:
         FileNotFoundError: If there is no such run, or it has not ended.
+        ValueError: If a line of its metrics cannot be read.
     """
     path = folder / RESULT_FILE
     RunFolder(folder).read_run()
@@ -44,7 +46,7 @@ def own_cost(folder: Path) -> RunCost:
             f"mixdim train ... --resume"
         )
     with (folder / METRICS_FILE).open() as file:
-        lines = [json.loads(line) for line in file]
+        lines = [_record(line, file.name, number) for number, line in enumerate(file, 1)]
     trained = [line for line in lines if line["kind"] == "train"]
     # The rate of result.json is of the last start alone, and that may have had nothing to train.
     examples, seconds = 0, 0.0
@@ -53,3 +55,14 @@ def own_cost(folder: Path) -> RunCost:
         examples, seconds = examples + new, seconds + new / line["examples_per_second"]
     others = max((line.get("architecture_examples", 0) for line in trained), default=0)
     return RunCost(seconds=seconds, examples=examples + others)
+
+
+def _record(line: str, path: str, number: int) -> dict[str, Any]:
+    """A line of the metrics; one that cannot be read is named by its file and number."""
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: line {number}: {error}; restore the file, or train the warm-up anew"
+        ) from error
+    return record

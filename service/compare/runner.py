@@ -169,9 +169,15 @@ def read_grid(spec: CompareSpec) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If nothing was ever run.
+        ValueError: If the file cannot be read.
     """
     path = spec.output / GRID_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; run the comparison without --plot-only")
-    content: dict[str, Any] = json.loads(path.read_text())
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; run the comparison without --plot-only, which writes it anew"
+        ) from error
     return content

@@ -22,6 +22,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_line_that_cannot_be_read_is_named(folder: Path) -> None:
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl: line 4: Expecting .*; restore the file"):
+        own_cost(folder)
+
+
 def test_the_seconds_of_a_run_are_those_of_all_its_starts(folder: Path) -> None:
     cost = own_cost(folder)
     assert (cost.examples, cost.seconds) == (400, 100 / 50 + 300 / 100)

@@ -165,6 +165,16 @@ def test_plotting_before_anything_ran_says_so(tmp_path, capsys):
     assert "run the comparison without --plot-only" in story
 
 
+def test_plotting_from_a_broken_file_names_it(tmp_path, capsys):
+    spec = write_spec(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/grid.json").write_text("")
+    code, _, story = compare(capsys, spec, "--plot-only")
+    assert code == 2
+    assert "out/grid.json: Expecting value" in story
+    assert "run the comparison without --plot-only, which writes it anew" in story
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
