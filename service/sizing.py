@@ -145,8 +145,14 @@ def read_sizing(path: Path) -> SizingFile:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it does not follow the format; every message names the field and the value.
+        ValueError: If it is a folder, or does not follow the format; every message names the field
+            and the value.
     """
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder, expected a sizing plan such as {path / 'sizing.json'}; give the "
+            f"file that `mixdim size` wrote, or make it with `mixdim size DATA --output FILE`"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; make it with `mixdim size DATA`")
     try:

@@ -234,6 +234,7 @@ _SCHEME_FLAGS = (
 def main(argv: Sequence[str]) -> int:
     """Size a dataset, write the file and explain every width."""
     command = tyro.cli(SizeCommand, args=list(argv), prog="mixdim size")
+    _check_output(command.output)
     sizing = size_dataset(command.data, command.request())
     command.check_pair(sizing)
     placed = _on_cluster(command, sizing)
@@ -255,6 +256,13 @@ def main(argv: Sequence[str]) -> int:
         console.print(f"\non {command.cluster}\n{summary_lines(placed)}", highlight=False)
     sys.stderr.write(f"written to {command.output}\n")
     return 0
+
+
+def _check_output(output: Path) -> None:
+    if output.is_dir():
+        raise ValueError(
+            f"--output {output} is a folder, expected a file; try --output {output / 'sizing.json'}"
+        )
 
 
 def _on_cluster(command: SizeCommand, sizing: SizingFile) -> PlanSummary | None:

@@ -197,6 +197,7 @@ def test_a_placement_of_other_tables_is_refused(
         (["--cluster", "local", "--ranks", "0"], "--ranks 0, expected at least 1"),
         (["--cluster", "nowhere"], "'nowhere' is neither a cluster nor a file"),
         (["--data", "nowhere"], "nowhere"),
+        (["."], ". is a folder, expected a sizing plan such as sizing.json; give the file that"),
     ],
 )
 def test_what_makes_no_sense_is_refused(

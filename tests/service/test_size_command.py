@@ -50,6 +50,18 @@ def test_a_budget_of_half_the_uniform_bytes_is_kept_and_recorded(data: Path) -> 
     assert sizing.scheme == {**sizing.scheme, "kind": "popularity", "alpha": 0.4}
 
 
+def test_a_folder_as_output_is_refused_before_the_work(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(data.rglob("*"))
+    assert main(["size", str(data / "nowhere"), "--output", str(data)]) == 2
+    message = capsys.readouterr().err
+    assert f"--output {data} is a folder, expected a file; try --output {data}/sizing.json" in (
+        message
+    )
+    assert sorted(data.rglob("*")) == before
+
+
 def test_uniform_at_the_bytes_of_uniform_16_is_16_wide(data: Path) -> None:
     _, output = size(data, "--scheme", "uniform", "--budget", "1x")
     assert read_sizing(output).plan.dims() == {"C1": 16, "C2": 16, "C3": 16}
