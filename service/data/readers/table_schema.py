@@ -5,12 +5,33 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from service.data.dataset import Task
 from service.data.readers.base import Layout, Transform
+from service.first_fault import first_fault
+
+
+def _check_names(value: Any) -> Any:
+    """Refuse what is no list of names, in words: those of pydantic are about its own types."""
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError("expected a list of column names")
+    return value
+
+
+def _check_dense(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _check_names(value)
+    known = get_args(Transform)
+    for name, transform in value.items():
+        if transform not in known:
+            raise ValueError(f"{name}={transform!r}, expected one of {', '.join(known)}")
+    return value
+
+
+ColumnNames = Annotated[Sequence[str], BeforeValidator(_check_names)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,10 +49,10 @@ class TableSchema:
     click_threshold: float | None = None
     """Label values of at least this as clicks."""
 
-    dense: Sequence[str] | dict[str, Transform] = ()
+    dense: Annotated[Sequence[str] | dict[str, Transform], BeforeValidator(_check_dense)] = ()
     """Number columns, taken as log1p(max(x, 0)); or their transforms by name."""
 
-    categorical: Sequence[str] = ()
+    categorical: ColumnNames = ()
     """Columns with one value a row."""
 
     lists: dict[str, str] = field(default_factory=dict)
@@ -46,7 +67,7 @@ class TableSchema:
     quote: str = '"'
     """Character around values that contain the delimiter; empty for none."""
 
-    columns: Sequence[str] = ()
+    columns: ColumnNames = ()
     """Names of all columns in order, for files without a header."""
 
     def __post_init__(self) -> None:
@@ -106,9 +127,7 @@ def read_table_schema(path: Path) -> TableSchema:
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         return TypeAdapter(TableSchema).validate_python(values)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise ValueError(f"{path} is not a table schema: {faults}; see docs/prepare.md") from error
+        fault = first_fault(error)
+        raise ValueError(f"{path} is not a table schema: {fault}; see docs/prepare.md") from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error

@@ -178,6 +178,14 @@ def test_parquet_and_csv_give_the_same_dataset(tmp_path):
     [
         ({"categorical": ["sight"]}, "no column 'sight'; its columns are: y, site"),
         ({"labels": "y"}, "is not a table schema: labels"),
+        (
+            {"categorical": "site id"},
+            "schema: categorical: expected a list of column names .*'site",
+        ),
+        ({"columns": ["y", 3]}, "schema: columns: expected a list of column names"),
+        ({"dense": 3}, "schema: dense: expected a list of column names"),
+        ({"dense": {"x": "log"}}, "schema: dense: x='log', expected one of log1p, none"),
+        ({"dense": ["y"], "label": "y"}, "is not a table schema: columns y play several parts"),
         ({"categorical": []}, "no categorical column; name at least one"),
         ({"categorical": ["site"], "dense": ["site"]}, "columns site play several parts"),
         ({"categorical": ["site", "y"], "label": "y"}, "columns y play several parts"),
