@@ -109,6 +109,7 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
     info = read_dataset_info(config.data)
     sizing = read_sizing(config.run / SIZING_FILE)
     sizing.check_against(info)
+    _check_rows(info, config.split, config.data)
     for name in config.slices:
         check_slice(info, name)
     plan = replace(sizing.plan, join=trained.network.join)
@@ -137,6 +138,18 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
             served=served,
             rank=ranks.rank,
         )
+
+
+def _check_rows(info: DatasetInfo, split: Split, data: Path) -> None:
+    """Refuse a split without rows, and name those that have some."""
+    if split in info.splits and info.splits[split].num_rows:
+        return
+    order: tuple[Split, ...] = ("test", "validation", "train")  # the least trained on first
+    filled = [name for name in order if name in info.splits and info.splits[name].num_rows]
+    way_out = "prepare it again"
+    if filled:
+        way_out = f"give --split {filled[0]} (splits with rows: {', '.join(filled)})"
+    raise ValueError(f"split {split!r} of {data} has no rows, expected at least 1; {way_out}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,15 @@
-"""Scores against plain float64 formulas."""
+"""Scores against plain float64 formulas, and splits that have none."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.__main__ import main
+from service.distributed import launch
 from service.train.evaluation import score
+from service.train.loop import train
+from tests.service.train.runs import make_run
 
 
 def scores_in_float64(predictions, labels):
@@ -46,3 +50,13 @@ def test_rating_scores_equal_their_formulas():
 
 def test_auc_of_one_class_is_not_a_number():
     assert np.isnan(score(np.full(9, 0.5, np.float32), np.ones(9, np.float32), "click").auc)
+
+
+def test_a_split_without_rows_is_refused_with_one_that_has_some(tmp_path, capsys):
+    config = make_run(tmp_path, rows={"train": 512, "validation": 100, "test": 0}, max_steps=2)
+    assert launch(train, config, nproc=1, name="run").split == "validation"
+    assert main(["evaluate", str(config.output)]) == 2
+    said = capsys.readouterr().err
+    assert f"split 'test' of {config.data} has no rows, expected at least 1; " in said
+    assert "give --split validation (splits with rows: validation, train)" in said
+    assert main(["evaluate", str(config.output), "--split", "validation"]) == 0
