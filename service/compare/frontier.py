@@ -9,6 +9,7 @@ from service.compare.costs import Cost, cost_of
 from service.compare.records import Record, is_done
 from service.compare.spec import CompareSpec, Metric
 from service.compare.statistics import Summary, paired_difference, summary
+from service.data.dataset import Split
 
 Cell = tuple[str, str, str]
 """Recipe, sizing and budget."""
@@ -30,7 +31,9 @@ class Point:
     widths: Mapping[str, Sequence[int]]
     """Of the first seed."""
     scores: Mapping[str, Summary]
-    """Every score of the test split."""
+    """Every score of the split."""
+    split: Split = "test"
+    """What was scored: where a dataset has no test rows, its validation split."""
     metric: Metric
     """The score that is drawn."""
     difference: Summary | None = None
@@ -113,6 +116,7 @@ def _point(
         figures=_means([run["bytes"] for run in of_seeds]),
         widths=of_seeds[0]["widths"],
         scores=_summaries([run["test"] for run in of_seeds]),
+        split=of_seeds[0].get("split", "test"),
         metric=metric,
         difference=paired_difference(_scores(runs, metric), _scores(rival, metric)),
         slices=_slices([run.get("slices", {}) for run in of_seeds]),

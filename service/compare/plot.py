@@ -59,7 +59,7 @@ def _figure(spec: CompareSpec, recipe: str, points: Sequence[Point]) -> Figure:
     upper = figure.add_axes((0.1, 1 - (UPPER_HEIGHT - 0.6) / height, 0.67, 3.6 / height))
     draw_frontier(upper, spec, points, styles)
     dress(upper, f"{recipe}: quality against bytes", f"{spread}; {better} is better")
-    upper.set_ylabel(f"test {name}", color=INK)
+    upper.set_ylabel(f"{points[0].split} {name}", color=INK)
     if has_differences:
         lower = figure.add_axes((0.1, 0.4 / height, 0.67, 2.0 / height))
         draw_differences(lower, spec, points, styles)

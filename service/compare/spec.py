@@ -67,7 +67,8 @@ class CompareSpec:
     """Sizing that the others are compared with at the same budget."""
 
     metric: Metric = "auto"
-    """Score of the test split that is drawn; ``auto`` takes MSE of ratings and AUC of clicks."""
+    """Score that is drawn, of the test split, or of validation where a dataset has no test rows;
+    ``auto`` takes MSE of ratings and AUC of clicks."""
 
     bytes: Literal["training", "serving"] = "training"
     """Which bytes are drawn."""

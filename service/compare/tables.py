@@ -108,7 +108,7 @@ def as_markdown(
 def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
     metric = points[0].metric
     better = "lower" if metric in LOWER_IS_BETTER else "higher"
-    title = f"test {metric} ± sd ({better} is better)"
+    title = f"{points[0].split} {metric} ± sd ({better} is better)"
     versus = f"minus {spec.baseline}, paired [95 %]"
     head = ["sizing", "budget", "widths", "EP", "EP + proj.", "training bytes", "serving bytes"]
     is_searched = any(point.cost.is_searched for point in points)

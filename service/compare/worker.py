@@ -18,6 +18,7 @@ from service.compare.figures import figures_of, widths_of
 from service.compare.records import INFEASIBLE
 from service.compare.spec import Rounded
 from service.config import TrainConfig
+from service.data.dataset import Split
 from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, delete_whole, without_nan
@@ -118,9 +119,10 @@ def _train(job: Job) -> dict[str, Any] | None:
     run, plan = trained
     outcome = {"status": "done", "error": None} | plan | _facts(RunFolder(run))
     if job.slices:
-        outcome["slices"] = _sliced(job, run)
+        outcome["slices"] = _sliced(job, run, outcome["split"])
     if job.dtypes:
-        outcome["served"] = {dtype: _served(job, run, dtype) for dtype in job.dtypes}
+        split = outcome["split"]
+        outcome["served"] = {dtype: _served(job, run, split, dtype) for dtype in job.dtypes}
     if not job.keep:
         delete_whole(job.config.output)
     return outcome
@@ -217,18 +219,18 @@ def _facts(folder: RunFolder) -> dict[str, Any]:
     }
 
 
-def _sliced(job: Job, run: Path) -> dict[str, Any]:
+def _sliced(job: Job, run: Path, split: Split) -> dict[str, Any]:
     from service.train.evaluate_run import EvaluateConfig, evaluate_run
 
-    config = EvaluateConfig(run=run, device=job.config.device, slices=job.slices)
+    config = EvaluateConfig(run=run, split=split, device=job.config.device, slices=job.slices)
     return dict(without_nan(evaluate_run(config).slices))
 
 
-def _served(job: Job, run: Path, dtype: Rounded) -> dict[str, Any]:
+def _served(job: Job, run: Path, split: Split, dtype: Rounded) -> dict[str, Any]:
     """Scores with rounded tables, and the bytes that they are served with."""
     from service.train.evaluate_run import EvaluateConfig, evaluate_run
 
-    config = EvaluateConfig(run=run, device=job.config.device, dtype=dtype)
+    config = EvaluateConfig(run=run, split=split, device=job.config.device, dtype=dtype)
     try:
         served = evaluate_run(config).served
     except ValueError as error:  # what no export takes is no fault of the run

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from service.compare.choices import read_spec
 from service.compare.spec import CompareSpec
+from service.data.dataset import Split
 from tests.datasets import write_dataset
 
 SPEC = """
@@ -42,16 +43,17 @@ def write_spec(
 ) -> Path:
     """Write a dataset and a comparison of two sizings on it."""
     if not (folder / "data").exists():
-        write_dataset(
-            folder / "data",
-            num_embeddings=(40, 7, 300),
-            rows={"train": rows, "validation": 200, "test": 300},
-            rating=True,
-        )
-        write_counts(folder / "data", {"C1": 40, "C2": 7, "C3": 300})
+        write_data(folder / "data", train=rows)
     path = folder / "spec.toml"
     path.write_text(SPEC.format(folder=folder, top=top, recipe=recipe, sizings=sizings))
     return path
+
+
+def write_data(folder: Path, *, train: int = 2000, validation: int = 200, test: int = 300) -> None:
+    """Write ratings, so many of each split, and their vocabularies."""
+    rows: dict[Split, int] = {"train": train, "validation": validation, "test": test}
+    write_dataset(folder, num_embeddings=(40, 7, 300), rows=rows, rating=True)
+    write_counts(folder, {"C1": 40, "C2": 7, "C3": 300})
 
 
 def small_spec(folder: Path, **parts: str) -> CompareSpec:

@@ -23,7 +23,7 @@ from service.compare.worker import Job
 from service.distributed import launch
 from service.run_folder import RunFolder
 from service.train.loop import train
-from tests.service.compare.specs import small_spec, write_spec
+from tests.service.compare.specs import small_spec, write_data, write_spec
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,6 +89,19 @@ def test_a_run_that_fails_stops_no_other_and_is_retried_on_demand(tmp_path, caps
     left = to_do(grid, records, retry_failed=False)
     assert (len(left.runs), left.num_done, left.num_failed) == (0, 2, 2)
     assert len(to_do(grid, records, retry_failed=True).runs) == 2
+
+
+def test_without_test_rows_all_is_scored_on_validation_and_called_so(tmp_path, capsys):
+    write_data(tmp_path / "data", test=0)
+    spec = write_spec(tmp_path, top='serve_as = ["int8"]\nslices = ["C3"]')
+    code, table, _ = compare(capsys, spec, "--sizings", "uniform", "--seeds", "0")
+    (record,) = records_of(tmp_path)
+    assert (code, record["split"], record["test"]["num_rows"]) == (0, "validation", 200)
+    assert "| validation mse ± sd (lower is better) |" in table and "test mse" not in table
+    assert "| uniform, int8 | uniform:8 |" in table
+    assert record["served"]["int8"]["test"]["num_rows"] == 200
+    assert sum(of["num_rows"] for of in record["slices"]["C3"].values()) == 200
+    assert ">validation MSE<" in (tmp_path / "out/frontier-mf.svg").read_text()
 
 
 WARM = """
