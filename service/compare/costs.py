@@ -69,7 +69,10 @@ def _search(run: Record, records: Mapping[str, Record]) -> Mapping[Unit, float]:
 
 def _memory(run: Record) -> float | None:
     """Most memory above what the process held before."""
-    return (run.get("search") or run).get("own_memory_bytes")
+    search = run.get("search", {})
+    has_stages = any(search.get(unit) for unit in UNITS)
+    found: float | None = (search if has_stages else run).get("own_memory_bytes")
+    return found
 
 
 def _mean_ratio(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:

@@ -171,7 +171,7 @@ def _search_cells(cost: Cost) -> list[str]:
     """Cells of `SEARCH_TITLES`."""
     ratio = {u: "" if (r := cost.search_ratio[u]) is None else f"{r:.2f}" for u in UNITS}
     memory = "" if cost.memory_ratio is None else f"{cost.memory_ratio:.2f} x"
-    if not any(cost.search.values()):
+    if not cost.is_searched and not any(cost.search.values()):
         return ["", "", "", "", f"{cost.total('seconds'):.1f}", memory]
     return [
         *(f"{cost.search['examples']:,.0f}", ratio["examples"]),

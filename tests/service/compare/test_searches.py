@@ -156,6 +156,29 @@ def test_costs_are_counted_in_trainings_of_the_widest_baseline():
     assert as_csv(found).splitlines()[1].endswith(",250,7,100,2,2.5,3.5,2.5")
 
 
+def test_a_search_that_trains_nothing_costs_0_and_the_memory_of_its_training():
+    cells, records = recorded()
+    for name, record in records.items():
+        record |= {"training": {"examples": 100, "seconds": 2.0}, "own_memory_bytes": 200}
+        if name.startswith("narrow"):
+            cost = {"examples": 0, "seconds": 0.0, "own_memory_bytes": None}
+            record |= {"search": cost, "needs": [], "own_memory_bytes": 300}
+    found = frontier(SPEC, cells, records)
+    assert found[0].cost.memory_ratio == 1.5
+    markdown = as_markdown(SPEC, found, {})
+    assert markdown.count("| 0 | 0.00 | 0.0 | 0.00 | 2.0 | 1.50 x |") == 2
+    assert "|  |  |  |  | 2.0 | 1.00 x |" in markdown, "a scheme does not search"
+
+
+def test_a_search_of_unknown_memory_is_not_given_that_of_its_training():
+    cells, records = recorded()
+    for name, record in records.items():
+        record |= {"own_memory_bytes": 200}
+        if name.startswith("narrow"):
+            record["search"] = {"examples": 9, "seconds": 0.1, "own_memory_bytes": None}
+    assert frontier(SPEC, cells, records)[0].cost.memory_ratio is None
+
+
 def test_rounded_tables_are_rows_compared_with_the_baseline_in_fp32():
     cells, records = recorded()
     for name, record in records.items():
