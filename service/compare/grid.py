@@ -73,7 +73,8 @@ def expand(spec: CompareSpec) -> Grid:
 
     Raises:
         FileNotFoundError: If there is no dataset.
-        ValueError: If a sizing, a slice or the metric does not fit the dataset.
+        ValueError: If a sizing, a slice or the metric does not fit the dataset, or a search needs
+            validation examples that it does not have.
         PlanError: If no run at all can be planned.
     """
     info = read_dataset_info(spec.data)
@@ -142,7 +143,7 @@ class _RunMaker:
         spec = self._spec
         config = replace(recipe_of(spec, recipe, choice.train), data=spec.data, seed=seed)
         request = _request(choice, config, budget, self._info)
-        search = _search(choice, config, request)
+        search = _search(choice, config, request, self._info)
         plan = None if search or choice.is_measured else self._plan(choice, request)
         if isinstance(plan, PlanError):
             return plan
@@ -204,18 +205,24 @@ def write_plans(grid: Grid) -> None:
 
 
 def _search(
-    choice: SizingChoice, config: TrainConfig, request: SizingRequest
+    choice: SizingChoice, config: TrainConfig, request: SizingRequest, info: DatasetInfo
 ) -> SearchConfig | None:
-    """What is asked of the search of a choice, if it is one."""
+    """What is asked of the search of a choice, if it is one.
+
+    Raises:
+        ValueError: If it needs validation examples and the dataset has none.
+    """
     if choice.method is None:
         return None
-    return SearchConfig(
+    search = SearchConfig(
         train=config,
         method=choice.method,
         budget=request.budget,
         dim=request.base_dim,
         fields=request.fields,
     )
+    search.check_validation(info)
+    return search
 
 
 def _request(

@@ -100,15 +100,22 @@ def answer(job: Job) -> dict[str, Any] | str:
     except PlanError as error:
         outcome = {"status": INFEASIBLE, "error": str(error)}
         delete_whole(job.config.output)
+    except (ValueError, OSError) as error:  # what every verb expects, and says without a name
+        traceback.print_exc()
+        outcome = _failed(job, str(error))
     except Exception as error:  # an edge of the system: one run must not take the others along
         traceback.print_exc()
-        outcome = {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-        if not job.keep:
-            delete_whole(job.config.output)
+        outcome = _failed(job, f"{type(error).__name__}: {error}")
     if outcome is None:
         return STOPPED
     seconds = round(time.perf_counter() - started, 3)
     return outcome | {"seconds": seconds}
+
+
+def _failed(job: Job, error: str) -> dict[str, Any]:
+    if not job.keep:
+        delete_whole(job.config.output)
+    return {"status": "failed", "error": error}
 
 
 def _train(job: Job) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from models.sizing.base import check_width
 from service.config import TrainConfig
+from service.data.dataset import DatasetInfo
 from service.first_fault import first_fault
 from service.search.methods import Method
 from service.search.methods.random_search import RandomSearch
@@ -69,6 +70,22 @@ class SearchConfig:
         content["train"] = {k: v for k, v in content["train"].items() if k not in FREE_ON_RESUME}
         del content["retrain"]
         return content  # type: ignore[no-any-return]  # pydantic's word for a dictionary
+
+    def check_validation(self, info: DatasetInfo) -> None:
+        """Refuse data without validation examples, if the method judges by them.
+
+        Args:
+            info: The dataset's description.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        has_some = "validation" in info.splits and info.splits["validation"].num_rows > 0
+        if self.method.needs_validation and not has_some:
+            raise ValueError(
+                f"{self.train.data} has no validation examples, and {self.method.kind} judges by "
+                f"them; prepare with --fractions 0.8 0.1 0.1"
+            )
 
     def check_same(self, before: Mapping[str, Any]) -> None:
         """Refuse to go on with a search that was asked something else.

@@ -16,7 +16,7 @@ from models.sizing.searched import Searched
 from models.tables import FieldStats, PlanError, SizingPlan
 from service.compare.digest import digest_of
 from service.config import TrainConfig
-from service.data.dataset import DATASET_FILE, Split, read_dataset_info
+from service.data.dataset import DATASET_FILE, read_dataset_info
 from service.peak_memory import PeakMemory
 from service.run_folder import RunFolder, file_sha256
 from service.search.config import SearchConfig
@@ -44,7 +44,8 @@ class Search:
 
     Raises:
         FileNotFoundError: If there is no such dataset.
-        ValueError: If a field is none of the dataset's, or the budget is no number of bytes.
+        ValueError: If a field is none of the dataset's, the budget is no number of bytes, or the
+            method judges by validation examples and there are none.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Search:
             served = Serving() if config.method.kind in SERVED else None
             base = uniform_bytes(self.fields, config.dim, self._request.optimizer, served)
             self.budget_bytes = parse_budget(config.budget, base)
+        config.check_validation(self.info)
 
     def train(self, name: str, sizing: SizingFile, **changes: Any) -> Stage:
         """Train a plan; a stage that has ended is not trained again, one that was killed goes on.
@@ -210,19 +212,6 @@ class Search:
     def rng(self, purpose: str) -> np.random.Generator:
         """Chance of the search's seed, another for every purpose."""
         return np.random.default_rng([self.config.train.seed, crc32(purpose.encode())])
-
-    def check_validation(self, method: str) -> None:
-        """Refuse data without validation examples.
-
-        Raises:
-            ValueError: If there are none.
-        """
-        split: Split = "validation"
-        if split not in self.info.splits or not self.info.splits[split].num_rows:
-            raise ValueError(
-                f"{self.config.train.data} has no validation examples, and {method} judges by "
-                f"them; prepare with --fractions 0.8 0.1 0.1"
-            )
 
     def _folder_of(self, name: str, sizing: SizingFile, config: TrainConfig) -> Path:
         """Where a stage is trained: what is shared is called by all that decides about it."""

@@ -74,6 +74,11 @@ class AutoDimOptions:
             raise ValueError(f"lr={self.lr}, expected a positive number, or 0 for 14 / steps")
         AutoDimChoice(candidates=self.candidates)  # raises where they are none
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the choice learns from validation examples."""
+        return self.split == "validation"
+
     def weight_steps_between(self, num_steps: int) -> int:  # noqa: ARG002
         """Steps of the weights between two of the choice, in a search of so many."""
         return 1
@@ -85,8 +90,6 @@ class AutoDimOptions:
 
     def run(self, search: "Search") -> Found:
         """Train the super-net, and take every field's likeliest width, or what fits the budget."""
-        if self.split == "validation":
-            search.check_validation(self.kind)
         if self.start == "slices":
             self._check_slices(search)
         choice = self._choice(search)

@@ -29,6 +29,7 @@ class AutoEmb:
     """A controller weighs widths for every id by its popularity; groups of ids get the best."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["autoemb"] = "autoemb"
 
@@ -57,7 +58,6 @@ class AutoEmb:
 
     def run(self, search: "Search") -> Found:
         """Train super-net and controllers, then give every group what it is worth most with."""
-        search.check_validation(self.kind)
         dim = search.config.dim
         choice = AutoEmbChoice(
             candidates=tuple(sorted({w for w in self.candidates if w < dim} | {dim})),

@@ -42,6 +42,10 @@ class SearchMethod(Protocol):
     def kind(self) -> str:
         """Name of the method on the command line and in files."""
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether it judges by validation examples, and data without any is refused."""
+
     def run(self, search: "Search") -> Found:
         """Search.
 

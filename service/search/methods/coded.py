@@ -28,6 +28,7 @@ class DPQSearch:
     """DPQ: a few codes an id instead of its row; the budget is for what is served."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = False
 
     kind: Literal["dpq"] = "dpq"
 
@@ -69,6 +70,7 @@ class MGQESearch:
     """MGQE: like dpq, but rare ids choose among fewer codes; the budget is for what is served."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = False
 
     kind: Literal["mgqe"] = "mgqe"
 

@@ -17,6 +17,7 @@ class HashSearch:
     """The hashing trick: as wide as --dim, with as many rows as the budget pays for."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = False
 
     kind: Literal["hash"] = "hash"
 

@@ -28,6 +28,7 @@ class NIS:
     """A controller, rewarded on validation examples, decides on rows and columns of every table."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["nis"] = "nis"
 
@@ -75,7 +76,6 @@ class NIS:
 
     def run(self, search: "Search") -> Found:
         """Train super-net and controller, and take the likeliest choice that fits the budget."""
-        search.check_validation(self.kind)
         dim = search.config.dim
         ends = {
             stats.name: row_ends(stats.num_embeddings, self.row_shares) for stats in search.fields

@@ -22,6 +22,7 @@ class OptEmbed:
     """One training that shows random prefixes of vectors, and widths by evolution on it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["optembed"] = "optembed"
 
@@ -65,7 +66,6 @@ class OptEmbed:
 
     def run(self, search: "Search") -> Found:
         """Train the super-net, let choices within the budget evolve on validation examples."""
-        search.check_validation(self.kind)
         candidates = self._candidates(search.config.dim)
         search.check_budget(candidates)
         changes = {"epochs": self.epochs} if self.epochs else {}

@@ -26,6 +26,7 @@ class Prune:
     """Uniform tables without their smallest weights; the budget is for what is served."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = False
 
     kind: Literal["prune"] = "prune"
 

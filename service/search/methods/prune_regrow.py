@@ -24,6 +24,7 @@ class PruneRegrow:
     """Spectral widths in rounds, trained and measured again; so far no better than one round."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["prune-regrow"] = "prune-regrow"
 
@@ -46,7 +47,6 @@ class PruneRegrow:
 
     def run(self, search: "Search") -> Found:
         """Train uniformly, then narrow, train and measure in turns."""
-        search.check_validation(self.kind)
         offsets = offsets_of(search)
         check_budget(search, offsets)
         changes = {"epochs": self.epochs} if self.epochs else {}

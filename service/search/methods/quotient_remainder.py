@@ -20,6 +20,7 @@ class QuotientRemainderSearch:
     """Two tables a field, of quotients and remainders of its ids, as many rows as fit."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = False
 
     kind: Literal["quotient-remainder"] = "quotient-remainder"
 

@@ -23,6 +23,7 @@ class RandomSearch:
     """Random widths within the budget, several trials, the best on validation."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["random"] = "random"
 
@@ -48,7 +49,6 @@ class RandomSearch:
 
     def run(self, search: "Search") -> Found:
         """Train random plans and take the one that validates best; the first one of equals."""
-        search.check_validation(self.kind)
         widths = sorted({width for width in self.candidates if width <= search.config.dim})
         if not widths:
             raise ValueError(

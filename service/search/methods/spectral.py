@@ -24,6 +24,7 @@ class SpectralSearch:
     """Ours: widths by what the directions of a uniform training save; retrained from them."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    needs_validation: ClassVar[bool] = True
 
     kind: Literal["spectral"] = "spectral"
 
@@ -57,7 +58,6 @@ class SpectralSearch:
 
     def run(self, search: "Search") -> Found:
         """Train uniformly, measure, size."""
-        search.check_validation(self.kind)
         cut = [s.name for s in search.fields if s.num_embeddings >= self.block_rows]
         blocks = self.blocks if cut else 1
         offsets = offsets_of(search, cut, blocks)

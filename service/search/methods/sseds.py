@@ -70,6 +70,11 @@ class SSEDS:
         if not 0 < self.pairs <= 1:
             raise ValueError(f"pairs={self.pairs}, expected in (0, 1]; try 0.25")
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether validation examples say what is salient."""
+        return self.split == "validation"
+
     def run(self, search: "Search") -> Found:
         """Train uniformly, look back once, keep what is salient."""
         self._check(search)

@@ -11,7 +11,7 @@ from service.compare.grid import expand, write_plans
 from service.compare.spec import CompareSpec
 from service.data.dataset import read_dataset_info
 from service.sizing import read_sizing, write_sizing
-from tests.service.compare.specs import small_spec
+from tests.service.compare.specs import small_spec, write_data
 
 
 def digests(spec: CompareSpec) -> dict[str, str]:
@@ -148,6 +148,27 @@ def test_no_plan_at_all_is_an_error_of_planning(tmp_path):
 def test_a_metric_that_the_task_does_not_have_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(ValueError, match=r"metric='auc' is no score of a rating task .* mse, rmse"):
         expand(replace(small_spec(tmp_path), metric="auc"))
+
+
+@pytest.mark.parametrize(
+    ("search", "more"),
+    [("spectral", ""), ("random", ""), ("autodim", ""), ("sseds", "split = 'validation'")],
+)
+def test_a_search_that_needs_validation_examples_is_refused_before_anything_is_trained(
+    search, more, tmp_path
+):
+    write_data(tmp_path / "data", validation=0)
+    sizings = f"[sizings.s]\nsearch = '{search}'\n{more}\n"
+    message = f"data has no validation examples, and {search} judges by them; prepare with"
+    with pytest.raises(ValueError, match=message):
+        expand(small_spec(tmp_path, sizings=sizings))
+
+
+@pytest.mark.parametrize("search", ["hash", "autodim-s", "sseds", "dpq"])
+def test_other_searches_take_data_without_validation_examples(search, tmp_path):
+    write_data(tmp_path / "data", validation=0)
+    sizings = f"[sizings.s]\nsearch = '{search}'\n"
+    assert {"s"} < {run.sizing for run in expand(small_spec(tmp_path, sizings=sizings)).runs}
 
 
 def test_a_slice_must_be_a_field(tmp_path):

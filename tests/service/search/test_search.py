@@ -12,6 +12,7 @@ from models.tables import PlanError
 from service.__main__ import main
 from service.run_folder import RunFolder
 from service.search.run import search
+from tests.datasets import write_dataset
 from tests.service.search.searches import DIM, make_search, run, within
 from tests.service.warm_runs import make_data
 
@@ -21,6 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("searches")
     make_data(path / "data")
     return path
+
+
+def test_data_without_validation_examples_are_refused_before_anything_is_trained(tmp_path):
+    write_dataset(tmp_path / "data", rows={"train": 64, "validation": 0, "test": 8})
+    with pytest.raises(ValueError, match="data has no validation examples, and spectral judges"):
+        run(make_search(tmp_path, "spectral"))
+    assert not list(tmp_path.rglob("search.json"))
 
 
 def test_the_best_trial_on_validation_is_taken_and_not_trained_again(folder, tmp_path):
