@@ -1,7 +1,6 @@
 """What lies in the service's folder, as requests read it: datasets, sizings, runs, frontiers."""
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +175,8 @@ def progress_of(path: Path) -> Progress | None:
         last = line if line.get("kind") == "train" else last
     if last is None:
         return None
-    steps = _total_steps(read_json(path / RUN_FILE))
+    planned = read_json(path / RUN_FILE).get("planned_steps")
+    steps = planned if isinstance(planned, int) and planned > 0 else None
     return Progress(
         step=last["step"],
         steps=steps,
@@ -193,18 +193,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _total_steps(record: dict[str, Any]) -> int | None:
-    config, ranks = record.get("config"), record.get("world_size")
-    if not config or not ranks:
-        return None
-    info = read_json(Path(config["data"]) / "dataset.json")
-    rows = info.get("splits", {}).get("train", {}).get("num_rows")
-    if not rows:
-        return None
-    steps = int(config["epochs"] * math.ceil(rows / (config["batch_size"] * ranks)))
-    return min(steps, config["max_steps"]) if config["max_steps"] else steps
 
 
 def _metric_lines(path: Path, *, tail: bool = False) -> Iterator[dict[str, Any]]:

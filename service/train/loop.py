@@ -96,7 +96,7 @@ class _Training:
         self.reporter.metrics.idle_seconds.set_function(self.watchdog.idle_seconds)
         last = {"last_step": self.progress.step, "last_validated": self.progress.validated_step}
         ranks.from_first(lambda: self.folder.make_ready(config, **last))
-        record_run(self.folder, config, self.plan, engine, ranks, self.reporter.metrics)
+        record_run(self.folder, config, self.plan, engine, ranks, self.reporter)
         self.health = Health(config, self.info, layout, engine, self.reporter.embeddings)
 
     def run(self) -> TrainResult:

@@ -13,11 +13,11 @@ from models.tables import SizingPlan
 from service.checkpoint.optimizer_state import TABLES
 from service.config import TrainConfig
 from service.distributed import Ranks
-from service.metrics import TrainMetrics
 from service.run_folder import SHARDING_FILE, SIZING_FILE, RunFolder
 from service.sharding_file import write_sharding
 from service.train.engine import Engine
 from service.train.optimizers import EMBEDDINGS
+from service.train.report import Reporter
 from service.train.warm_start import warm_start_facts
 
 
@@ -27,7 +27,7 @@ def record_run(
     plan: SizingPlan,
     engine: Engine,
     ranks: Ranks,
-    metrics: TrainMetrics,
+    reporter: Reporter,
 ) -> None:
     """Write ``run.json`` and the two plans; show the tables' bytes as metrics.
 
@@ -37,18 +37,19 @@ def record_run(
         plan: Width of every table.
         engine: The model as it is allocated.
         ranks: The ranks, who add up what they hold.
-        metrics: Gets this rank's bytes by table.
+        reporter: Knows the steps of the run; its metrics get this rank's bytes by table.
     """
     held = held_bytes(engine)
     for table, num_bytes in held.items():
-        metrics.table_bytes.labels(table=table, rank=str(ranks.rank)).set(num_bytes)
+        reporter.metrics.table_bytes.labels(table=table, rank=str(ranks.rank)).set(num_bytes)
     by_rank = [sum(of_rank.values()) for of_rank in ranks.gather(held)]
-    metrics.plan_imbalance.set(max(by_rank) * len(by_rank) / sum(by_rank))
+    reporter.metrics.plan_imbalance.set(max(by_rank) * len(by_rank) / sum(by_rank))
     if not ranks.is_first:
         return
     planned = _planned(config, plan, engine)
     facts: dict[str, object] = {
         "world_size": ranks.world_size,
+        "planned_steps": reporter.total_steps,
         "device": str(ranks.device),
         "matmul": active_matmul(),
         "threads": torch.get_num_threads(),

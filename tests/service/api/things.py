@@ -61,7 +61,10 @@ def write_run(run: Path, data: Path, sizing: SizingFile) -> None:
     write_sharding(place(tables, cluster, ShardingConfig(), workload), run / "sharding.json")
     config = {"data": str(data), "batch_size": 2, "epochs": 2, "max_steps": STEPS}
     settings = TypeAdapter(type(PRESETS["dlrm"]())).dump_python(PRESETS["dlrm"](), mode="json")
-    record = {"config": settings | config, "world_size": RANKS, "training_bytes": {"planned": 7}}
+    record = {
+        **{"config": settings | config, "world_size": RANKS, "planned_steps": STEPS},
+        "training_bytes": {"planned": 7},
+    }
     (run / "run.json").write_text(json.dumps(record))
     lines = [json.dumps(line) for line in METRICS]
     (run / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 30, "ki']))

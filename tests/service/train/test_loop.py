@@ -152,6 +152,7 @@ def test_a_run_records_what_it_was(tmp_path):
     config = make_run(tmp_path, max_steps=3)
     assert launch(train, config, nproc=1, name="record").best_step == 3
     record = RunFolder(config.output).read_run()
+    assert record["planned_steps"] == 3
     assert RunFolder(config.output).read_config() == config
     assert record["versions"]["torchrec"] == "1.8.0"
     assert len(record["data_sha256"]) == 64
