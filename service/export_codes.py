@@ -111,7 +111,7 @@ def _write_coded(
     for tier in tiers:
         for rows in _rows(stored, table, first, first + tier.num_ids):
             allowed = torch.full((len(rows), 1), tier.num_codes)
-            chosen = quantizer.responses(rows.unsqueeze(1), allowed, None).argmax(dim=3)
+            chosen = quantizer.choose(rows.unsqueeze(1), allowed, None)
             writer.write_codes(chosen.numpy(), tier.code_bits)
         first += tier.num_ids
 

@@ -1,9 +1,9 @@
 """Rows that become codes: differentiable product quantization behind ordinary tables."""
 
 # Shapes:  B batch, F coded fields, G groups of a vector, K codes of a group, s width of a group,
-#          d = G s width of a vector
+#          d = G s width of a vector, z width of what is multiplied
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from models.embeddings.choice import Surroundings
 from models.embeddings.coded import CodedChoice, Variant
 from models.embeddings.mixed import bag_collection
 from models.embeddings.vectors import FieldVectors
-from models.layers.batch_norm import ColumnNorm
+from models.layers.batch_norm import ProductNorm
 from models.tables import Table
 
 
@@ -107,7 +107,8 @@ class Codes(nn.Module):
         vectors = pooled.to_dict()  # by name: a sharded collection returns its keys in plan order
         if self.coded_names:
             queries = torch.stack([vectors[name] for name in self.coded_names], dim=1)  # (B, F, d)
-            replaced, distances = self.quantizer(queries, self._allowed(features), weights)
+            with torch.autocast(queries.device.type, enabled=False):  # near codes in bf16 are ties
+                replaced, distances = self.quantizer(queries, self._allowed(features), weights)
             self.distance = distances.sum()
             vectors.update(zip(self.coded_names, replaced.unbind(dim=1), strict=True))
         return torch.cat([vectors[name] for name in self.names], dim=1)
@@ -164,7 +165,7 @@ class Quantizer(nn.Module):
         shape = (len(bounds), 1 if shares_groups else groups, num_codes, width)
         self.keys = _start(shape, bounds)  # (F, G or 1, K, s)
         self.own_values = _start(shape, bounds) if variant == "sx" else None
-        self.norm = ColumnNorm(len(bounds) * num_codes)
+        self.norm = ProductNorm(len(bounds), num_codes)
 
     @property
     def values(self) -> nn.Parameter:
@@ -175,19 +176,14 @@ class Quantizer(nn.Module):
         self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Replace queries by the values of their codes."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.own_values is not None):
-            responses = self.responses(queries, allowed, weights)  # (B, F, G, K)
-        codes = responses.argmax(dim=3)
-        chosen = self.look_up(codes).flatten(2)  # (B, F, d)
         distances = queries.new_zeros(queries.shape[1])
+        if self.own_values is not None and self.training:
+            return self._mix(queries, allowed, weights), distances
+        with torch.no_grad():
+            codes = self.choose(queries, allowed, weights)
+        chosen = self.look_up(codes).flatten(2)  # (B, F, d)
         if not self.training:
             return chosen, distances
-        if self.own_values is not None:
-            shares = torch.softmax(responses / self.temperature, dim=3)
-            # The values of the codes, with the gradient of what the shares would mix.
-            mixed = torch.einsum("bfgk,fgks->bfgs", shares, self._of_groups(self.values.detach()))
-            mixed = mixed.flatten(2)
-            return chosen + (mixed - mixed.detach()), distances
         squares = (chosen - queries.detach()).square().mean(dim=2)  # (B, F)
         if weights is None:
             distances = squares.mean(dim=0)
@@ -195,24 +191,47 @@ class Quantizer(nn.Module):
             distances = (squares * weights[:, None]).sum(dim=0)
         return queries + (chosen - queries).detach(), distances
 
-    def responses(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
-        """Normalised responses of all keys ``(B, F, G, K)`` to queries ``(B, F, d)``."""
+    def choose(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Codes of queries ``(B, F, G)``."""
+        found = [own.argmax(dim=2) for own in self.responses(queries, allowed, weights)]
+        return torch.stack(found, dim=1)
+
+    def _mix(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
+        """The values of codes, with the gradient of what the softmax would mix ``(B, F, d)``."""
+        of_fields = list(self.responses(queries, allowed, weights))
+        chosen = self.look_up(torch.stack([own.argmax(dim=2) for own in of_fields], dim=1))
+        mixed = [
+            torch.einsum("bgk,gks->bgs", torch.softmax(own / self.temperature, dim=2), values)
+            for own, values in zip(of_fields, self._of_groups(self.values.detach()), strict=True)
+        ]
+        soft = torch.stack(mixed, dim=1)  # (B, F, G, s)
+        return (chosen + (soft - soft.detach())).flatten(2)
+
+    def responses(
+        self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Normalised responses of all keys to queries ``(B, F, d)``, one field after the other.
+
+        Each is ``(B, G, K)``: those of all fields at a time would be the most that training holds.
+        A response is a product, ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``.
+        """
         parts = queries.view(*queries.shape[:2], self.groups, self.keys.shape[3])  # (B, F, G, s)
-        keys = self._of_groups(self.keys)
-        responses = torch.einsum("bfgs,fgks->bfgk", parts, keys)
+        ones, own_ones = torch.ones_like(parts[..., :1]), torch.ones_like(self.keys[..., :1])
         if self.own_values is None:
-            lengths = parts.square().sum(dim=3, keepdim=True)
-            responses = 2 * responses - lengths - keys.square().sum(dim=3)
-        by_key = responses.transpose(1, 2).flatten(2)  # (B, G, F K)
-        normalised: Tensor = self.norm(by_key, weights)
-        by_field = normalised.view(*normalised.shape[:2], len(self.keys), self.num_codes)
-        responses = by_field.transpose(1, 2)  # (B, F, G, K)
-        if allowed is None:
-            return responses
-        numbers = torch.arange(self.num_codes, device=responses.device)
-        is_beyond = numbers >= allowed[:, :, None, None]  # (B, F, 1, K)
-        masked: Tensor = torch.where(is_beyond, -torch.inf, responses)
-        return masked
+            lengths, own_lengths = (x.square().sum(dim=3, keepdim=True) for x in (parts, self.keys))
+            points = torch.cat([parts, lengths, ones], dim=3)  # (B, F, G, z)
+            keys = torch.cat([2 * self.keys, -own_ones, -own_lengths], dim=3)
+        else:
+            points = torch.cat([parts, ones], dim=3)
+            keys = torch.cat([self.keys, torch.zeros_like(own_ones)], dim=3)
+        normalised = self.norm(points, self._of_groups(keys), weights)  # (F, G, K, z)
+        numbers = torch.arange(self.num_codes, device=queries.device)
+        for field, own in enumerate(normalised):
+            responses = torch.einsum("bgz,gkz->bgk", points[:, field], own)
+            if allowed is not None:
+                is_beyond = numbers >= allowed[:, field, None, None]  # (B, 1, K)
+                responses.masked_fill_(is_beyond, -torch.inf)
+            yield responses
 
     def look_up(self, codes: Tensor) -> Tensor:
         """The values of codes ``(B, F, G)``: ``(B, F, G, s)``."""
@@ -236,13 +255,12 @@ class Quantizer(nn.Module):
             variant="vq" if self.own_values is None else "sx",
             shares_groups=self.keys.shape[1] < self.groups,
         )
-        columns = slice(field * self.num_codes, (field + 1) * self.num_codes)
         with torch.no_grad():
             own.keys.copy_(self.keys[field : field + 1])
             if own.own_values is not None and self.own_values is not None:
                 own.own_values.copy_(self.own_values[field : field + 1])
-            own.norm.mean.copy_(self.norm.mean[columns])
-            own.norm.variance.copy_(self.norm.variance[columns])
+            own.norm.mean.copy_(self.norm.mean[field])
+            own.norm.variance.copy_(self.norm.variance[field])
         return own.eval()
 
     def _of_groups(self, vectors: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Batch normalisation without parameters, over the examples of all ranks."""
 
-# Shapes:  B batch, G rows of an example that share statistics, C columns
+# Shapes:  B batch, G rows of an example that share statistics, C columns; F fields, K keys, Z width
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +51,56 @@ class ColumnNorm(nn.Module):
                 self.mean.lerp_(mean, MOMENTUM)
                 self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
         return centred * torch.rsqrt(variance + EPSILON)
+
+
+class ProductNorm(nn.Module):
+    """Batch normalisation of products with keys, before they are made: it scales the keys instead.
+
+    Mean and variance of ``z . k`` over a batch are those of ``z`` multiplied with ``k``, so that
+    normalised products are products too, with other keys: ``B G F K`` numbers need be neither held
+    nor gone through. A statistic a key of a field, over the batch and the groups.
+
+    Shape:
+        - Input: points ``(B, F, G, Z)``, the last column of them 1; keys ``(F, G, K, Z)``; weights
+          of examples ``(B,)``, 0 for those that only fill the batch up, or None.
+        - Output: keys ``(F, G, K, Z)`` whose products with the points are normalised.
+    """
+
+    mean: Tensor
+    """Running, ``(F, K)``."""
+    variance: Tensor
+    """Running, unbiased, ``(F, K)``."""
+
+    def __init__(self, num_fields: int, num_keys: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_fields, num_keys))
+        self.register_buffer("variance", torch.ones(num_fields, num_keys))
+
+    def forward(self, points: Tensor, keys: Tensor, weights: Tensor | None) -> Tensor:
+        """Normalise; in training by this batch, which the running figures follow."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            num, mean, variance = self._of_batch(points, keys, weights)
+            with torch.no_grad():
+                self.mean.lerp_(mean, MOMENTUM)
+                self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
+        slopes, starts = keys[..., :-1], keys[..., -1] - mean[:, None]
+        scales = torch.rsqrt(variance + EPSILON)[:, None, :, None]  # (F, 1, K, 1)
+        return torch.cat([slopes, starts[..., None]], dim=3) * scales
+
+    @staticmethod
+    def _of_batch(
+        points: Tensor, keys: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Number of products of a key, and their mean and variance ``(F, K)``."""
+        counted = points.new_ones(len(points)) if weights is None else (weights > 0).to(points)
+        num = over_ranks(counted.sum().detach())
+        centres = over_ranks(torch.einsum("b,bfgz->fgz", counted, points)) / num
+        centred = points - centres
+        weighted = centred * counted[:, None, None, None]
+        covariances = over_ranks(torch.einsum("bfgy,bfgz->fgyz", weighted, centred)) / num
+        of_groups = torch.einsum("fgz,fgkz->fgk", centres, keys)
+        mean = of_groups.mean(dim=1)
+        within = torch.einsum("fgky,fgyz,fgkz->fgk", keys, covariances, keys)
+        variance = (within + (of_groups - mean[:, None]).square()).mean(dim=1)
+        return num * points.shape[2], mean, variance

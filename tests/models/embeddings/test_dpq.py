@@ -24,8 +24,8 @@ GROUPS, CODES, WIDTH, FIELDS, BATCH = 2, 8, 3, 2, 17
 class Unnormalised(nn.Module):
     """In the place of the norm, as in the worked example."""
 
-    def forward(self, columns, weights):
-        return columns
+    def forward(self, points, keys, weights):
+        return keys
 
 
 def quantizer(variant="vq", **options):
@@ -110,10 +110,10 @@ def test_codes_and_vectors_of_the_worked_example():
         own.norm = Unnormalised()
         with torch.no_grad():
             own.keys.copy_(torch.tensor(golden["keys"])[None])
-        responses = own.responses(query, None, None)
-        assert responses.argmax(dim=3)[0].tolist() == golden[f"{variant}_codes"]
+        assert own.choose(query, None, None)[0].tolist() == golden[f"{variant}_codes"]
         if variant == "sx":
-            shares = torch.softmax(responses, dim=3)[0, 0]
+            (responses,) = own.responses(query, None, None)
+            shares = torch.softmax(responses, dim=2)[0]
             assert shares.flatten().tolist() == pytest.approx(np.ravel(golden["sx_softmax"]))
         else:
             vectors, distances = own(query, None, None)
@@ -157,7 +157,7 @@ def test_rare_ids_have_codes_of_the_tail_alone():
     model(features)
     own, seen = model.codes.quantizer, model.codes
     queries = torch.stack([model.tables(features).to_dict()[n] for n in ("user", "item")], dim=1)
-    codes = own.responses(queries, seen._allowed(features), None).argmax(dim=3)  # (B, F, G)
+    codes = own.choose(queries, seen._allowed(features), None)  # (B, F, G)
     heads = {"user": 250, "item": 150}
     for number, head in enumerate(heads.values()):
         assert codes[:head, number].max() >= 4
