@@ -4,6 +4,7 @@
 #          d = G s width of a vector, z width of what is multiplied
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from models.embeddings.mixed import bag_collection
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import ProductNorm
 from models.tables import Table
+
+BLOCK_RESPONSES = 2**20
+"""Responses that are made at a time where only the largest is asked for: they stay in the cache."""
 
 
 class DPQEmbeddings(FieldEmbeddings):
@@ -192,28 +196,33 @@ class Quantizer(nn.Module):
         return queries + (chosen - queries).detach(), distances
 
     def choose(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
-        """Codes of queries ``(B, F, G)``."""
-        found = [own.argmax(dim=2) for own in self.responses(queries, allowed, weights)]
+        """Codes of queries ``(B, F, G)``; few responses are held at a time."""
+        rows = max(1, BLOCK_RESPONSES // (self.groups * self.num_codes))
+        found = []
+        for points, keys, limits in self._by_field(queries, allowed, weights):
+            parts = repeat(None) if limits is None else torch.split(limits, rows)
+            blocks = zip(torch.split(points, rows), repeat(keys), parts, strict=False)
+            found.append(torch.cat([responses_of(*block).argmax(dim=2) for block in blocks]))
         return torch.stack(found, dim=1)
 
     def _mix(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
         """The values of codes, with the gradient of what the softmax would mix ``(B, F, d)``."""
-        of_fields = list(self.responses(queries, allowed, weights))
-        chosen = self.look_up(torch.stack([own.argmax(dim=2) for own in of_fields], dim=1))
+        fields = self._by_field(queries, allowed, weights)
+        responses = [responses_of(*field) for field in fields]
+        chosen = self.look_up(torch.stack([own.argmax(dim=2) for own in responses], dim=1))
         mixed = [
             torch.einsum("bgk,gks->bgs", torch.softmax(own / self.temperature, dim=2), values)
-            for own, values in zip(of_fields, self._of_groups(self.values.detach()), strict=True)
+            for own, values in zip(responses, self._of_groups(self.values.detach()), strict=True)
         ]
         soft = torch.stack(mixed, dim=1)  # (B, F, G, s)
         return (chosen + (soft - soft.detach())).flatten(2)
 
-    def responses(
+    def _by_field(
         self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
-    ) -> Iterator[Tensor]:
-        """Normalised responses of all keys to queries ``(B, F, d)``, one field after the other.
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """What `responses_of` takes, of one field after the other.
 
-        Each is ``(B, G, K)``: those of all fields at a time would be the most that training holds.
-        A response is a product, ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``.
+        A response is a product: ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``.
         """
         parts = queries.view(*queries.shape[:2], self.groups, self.keys.shape[3])  # (B, F, G, s)
         ones, own_ones = torch.ones_like(parts[..., :1]), torch.ones_like(self.keys[..., :1])
@@ -225,13 +234,8 @@ class Quantizer(nn.Module):
             points = torch.cat([parts, ones], dim=3)
             keys = torch.cat([self.keys, torch.zeros_like(own_ones)], dim=3)
         normalised = self.norm(points, self._of_groups(keys), weights)  # (F, G, K, z)
-        numbers = torch.arange(self.num_codes, device=queries.device)
-        for field, own in enumerate(normalised):
-            responses = torch.einsum("bgz,gkz->bgk", points[:, field], own)
-            if allowed is not None:
-                is_beyond = numbers >= allowed[:, field, None, None]  # (B, 1, K)
-                responses.masked_fill_(is_beyond, -torch.inf)
-            yield responses
+        limits = repeat(None) if allowed is None else allowed.unbind(dim=1)
+        return zip(points.unbind(dim=1), normalised, limits, strict=False)
 
     def look_up(self, codes: Tensor) -> Tensor:
         """The values of codes ``(B, F, G)``: ``(B, F, G, s)``."""
@@ -266,6 +270,20 @@ class Quantizer(nn.Module):
     def _of_groups(self, vectors: Tensor) -> Tensor:
         """Keys or values of every group, shared ones repeated ``(F, G, K, s)``."""
         return vectors.expand(-1, self.groups, -1, -1)
+
+
+def responses_of(points: Tensor, keys: Tensor, allowed: Tensor | None) -> Tensor:
+    """Responses of a field's keys ``(B, G, K)``.
+
+    Shape:
+        - Input: points ``(B, G, z)``, keys ``(G, K, z)``, and how many codes each example chooses
+          among ``(B,)``, or None for all; the others' are ``-inf``.
+    """
+    responses = torch.einsum("bgz,gkz->bgk", points, keys)
+    if allowed is not None:
+        numbers = torch.arange(keys.shape[1], device=keys.device)
+        responses.masked_fill_(numbers >= allowed[:, None, None], -torch.inf)
+    return responses
 
 
 def _start(shape: tuple[int, int, int, int], bounds: Tensor) -> nn.Parameter:

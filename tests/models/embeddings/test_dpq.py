@@ -12,7 +12,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.choice import Surroundings
 from models.embeddings.coded import DPQChoice, MGQEChoice
-from models.embeddings.dpq import DPQEmbeddings, Quantizer
+from models.embeddings.dpq import DPQEmbeddings, Quantizer, responses_of
 from models.layers.batch_norm import EPSILON
 from models.sizing import Uniform
 from models.tables import FieldStats, Table
@@ -112,8 +112,9 @@ def test_codes_and_vectors_of_the_worked_example():
             own.keys.copy_(torch.tensor(golden["keys"])[None])
         assert own.choose(query, None, None)[0].tolist() == golden[f"{variant}_codes"]
         if variant == "sx":
-            (responses,) = own.responses(query, None, None)
-            shares = torch.softmax(responses, dim=2)[0]
+            points = torch.cat([query.view(2, 2), torch.ones(2, 1)], dim=1)
+            keys = torch.cat([own.keys[0], torch.zeros(2, 3, 1)], dim=2)
+            shares = torch.softmax(responses_of(points[None], keys, None), dim=2)[0]
             assert shares.flatten().tolist() == pytest.approx(np.ravel(golden["sx_softmax"]))
         else:
             vectors, distances = own(query, None, None)
