@@ -97,16 +97,49 @@ def test_an_overlay_is_the_job_that_the_function_describes(
     assert by_name(rendered(KUBERNETES / "training" / "overlays" / overlay)) == by_name(described)
 
 
-@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
-def test_the_service_may_do_as_little_as_a_job(overlay: str) -> None:
-    objects = by_name(rendered(KUBERNETES / "service" / "overlays" / overlay))
-    service = objects["Deployment", "mixdim"]["spec"]["template"]["spec"]
+@pytest.mark.parametrize(
+    ("overlay", "name"),
+    [("service/cpu", "mixdim"), ("service/gpu", "mixdim"), ("model/cpu", "mixdim-model")],
+)
+def test_servers_may_do_as_little_as_a_job(overlay: str, name: str) -> None:
+    objects = by_name(rendered(KUBERNETES / overlay.replace("/", "/overlays/")))
+    server = objects["Deployment", name]["spec"]["template"]["spec"]
     (job,) = (thing for thing in example() if thing["kind"] == "Job")
     pod = job["spec"]["template"]["spec"]
-    assert service["securityContext"] == pod["securityContext"]
-    (inside,), (outside,) = service["containers"], pod["containers"]
+    for never in ("automountServiceAccountToken", "enableServiceLinks"):
+        assert server[never] is pod[never] is False
+    assert server["securityContext"] == pod["securityContext"]
+    (inside,), (outside,) = server["containers"], pod["containers"]
     assert inside["securityContext"] == outside["securityContext"]
     assert inside["resources"]["limits"] == inside["resources"]["requests"]
-    walled = objects["NetworkPolicy", "mixdim"]["spec"]["podSelector"]["matchLabels"]
-    labels = objects["Deployment", "mixdim"]["spec"]["template"]["metadata"]["labels"]
+    walled = objects["NetworkPolicy", name]["spec"]["podSelector"]["matchLabels"]
+    labels = objects["Deployment", name]["spec"]["template"]["metadata"]["labels"]
     assert walled == labels
+
+
+def test_a_model_server_reads_the_volume_and_has_a_thread_for_each_of_its_cores() -> None:
+    objects = by_name(rendered(KUBERNETES / "model" / "overlays" / "cpu"))
+    (container,) = objects["Deployment", "mixdim-model"]["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["name"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert mounts == {"mixdim": True, "tmp": False}
+    given = {item["name"]: item["value"] for item in container["env"]}
+    assert given["THREADS"] == container["resources"]["limits"]["cpu"]
+
+
+def test_pods_of_a_model_are_scaled_drained_and_watched_under_the_names_that_others_use() -> None:
+    objects = by_name(rendered(KUBERNETES / "model" / "overlays" / "cpu"))
+    scaled = objects["HorizontalPodAutoscaler", "mixdim-model"]["spec"]
+    target = scaled["scaleTargetRef"]
+    assert (target["kind"], target["name"]) in objects
+    assert "replicas" not in objects["Deployment", "mixdim-model"]["spec"]  # the autoscaler's
+    assert objects["PodDisruptionBudget", "mixdim-model"]["spec"]["maxUnavailable"] == 1
+    labels = objects["Deployment", "mixdim-model"]["spec"]["template"]["metadata"]["labels"]
+    monitor = objects["ServiceMonitor", "mixdim-model"]["spec"]
+    assert objects["Service", "mixdim-model"]["metadata"]["labels"] == labels
+    assert monitor["selector"]["matchLabels"] == labels
+    config = yaml.safe_load((KUBERNETES.parent / "prometheus" / "prometheus.yml").read_text())
+    assert {job["job_name"] for job in config["scrape_configs"]} >= {
+        relabeling["replacement"]
+        for endpoint in monitor["endpoints"]
+        for relabeling in endpoint["relabelings"]
+    }

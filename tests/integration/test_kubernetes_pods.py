@@ -23,6 +23,7 @@ from deploy.resources import find_resource
 from service.sizing import write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from tests.datasets import write_dataset
+from tests.kubelet import expanded
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,15 +48,6 @@ for pod in "$@"; do unshare --uts sh -c "$pod" & done
 wait
 """
 """Arguments: number of pods, file of hosts, and one line of shell a pod."""
-
-
-def expanded(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Words as Kubernetes hands them over: ``$(NAME)`` replaced, ``$$`` one dollar sign."""
-
-    def value(match: re.Match[str]) -> str:
-        return environment.get(match[1], match[0]) if match[1] else "$"
-
-    return [re.sub(r"\$\$|\$\(([A-Za-z_]\w*)\)", value, word) for word in words]
 
 
 class Pods:
