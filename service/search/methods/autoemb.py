@@ -1,9 +1,10 @@
 """``mixdim search autoemb``: widths by popularity, chosen softly by a controller, then for good."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from service.search.methods.base import Found
 if TYPE_CHECKING:
     from service.search.search import Search
     from service.search.stage import Stage
+
+MOST_WAYS: Final = 2**14
+"""Ways to give the groups of a field widths that can be gone through in no time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,14 @@ class AutoEmb:
     def __post_init__(self) -> None:
         if self.groups < 1:
             raise ValueError(f"groups={self.groups}, expected at least 1; try 4")
+        widths = len({*self.candidates}) + 1  # --dim is one as well
+        if widths**self.groups > MOST_WAYS:
+            most = math.floor(math.log(MOST_WAYS, widths))
+            raise ValueError(
+                f"groups={self.groups} of {widths} widths can be sized in {widths**self.groups:,} "
+                f"ways, all of which would be gone through for every field; expected at most "
+                f"{MOST_WAYS:,}: groups up to {most}, or fewer candidates"
+            )
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
         check_candidates(self.candidates)

@@ -91,6 +91,7 @@ def test_groups_are_looked_up_equally_often(folder, tmp_path):
         ({"epochs": -1}, "epochs=-1, expected 0 or more"),
         ({"lr": 0.0}, "lr=0.0, expected a positive number"),
         ({"candidates": (3, 8)}, r"candidates=\(3, 8\), expected 1 or more rising widths"),
+        ({"groups": 20}, "groups=20 of 4 widths can be sized in 1,099,511,627,776 ways.*up to 7"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message, folder):
