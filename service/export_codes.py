@@ -29,9 +29,8 @@ from service.warm_up import EMBEDDINGS, TABLES
 
 logger = logging.getLogger(__name__)
 
-CHUNK_ROWS: Final = 4096
-"""Rows that are read and coded at a time: all codes' responses to them are held, as of a batch in
-training. A multiple of 8, so that codes fill whole bytes."""
+CHUNK_ROWS: Final = 65_536
+"""Rows that are read and coded at a time; a multiple of 8, so that codes fill whole bytes."""
 
 
 @torch.no_grad()

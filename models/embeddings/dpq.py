@@ -19,8 +19,9 @@ from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import ProductNorm
 from models.tables import Table
 
-BLOCK_RESPONSES = 2**20
-"""Responses that are made at a time where only the largest is asked for: they stay in the cache."""
+CACHED_RESPONSES, MOST_RESPONSES = 2**20, 2**26
+"""Responses that are made at a time where only the largest is asked for: on CPU they stay in the
+cache, elsewhere few kernels are to be started."""
 
 
 class DPQEmbeddings(FieldEmbeddings):
@@ -197,7 +198,8 @@ class Quantizer(nn.Module):
 
     def choose(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
         """Codes of queries ``(B, F, G)``; few responses are held at a time."""
-        rows = max(1, BLOCK_RESPONSES // (self.groups * self.num_codes))
+        most = CACHED_RESPONSES if queries.device.type == "cpu" else MOST_RESPONSES
+        rows = max(1, most // (self.groups * self.num_codes))
         found = []
         for points, keys, limits in self._by_field(queries, allowed, weights):
             parts = repeat(None) if limits is None else torch.split(limits, rows)
@@ -222,14 +224,17 @@ class Quantizer(nn.Module):
     ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
         """What `responses_of` takes, of one field after the other.
 
-        A response is a product: ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``.
+        A response is a product: ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``, in which less
+        is rounded away where both are seen from the middle of the keys.
         """
         parts = queries.view(*queries.shape[:2], self.groups, self.keys.shape[3])  # (B, F, G, s)
         ones, own_ones = torch.ones_like(parts[..., :1]), torch.ones_like(self.keys[..., :1])
         if self.own_values is None:
-            lengths, own_lengths = (x.square().sum(dim=3, keepdim=True) for x in (parts, self.keys))
+            middle = self.keys.mean(dim=2, keepdim=True)  # (F, G or 1, 1, s)
+            parts, own = parts - middle.squeeze(2), self.keys - middle
+            lengths, own_lengths = (x.square().sum(dim=3, keepdim=True) for x in (parts, own))
             points = torch.cat([parts, lengths, ones], dim=3)  # (B, F, G, z)
-            keys = torch.cat([2 * self.keys, -own_ones, -own_lengths], dim=3)
+            keys = torch.cat([2 * own, -own_ones, -own_lengths], dim=3)
         else:
             points = torch.cat([parts, ones], dim=3)
             keys = torch.cat([self.keys, torch.zeros_like(own_ones)], dim=3)
@@ -259,12 +264,13 @@ class Quantizer(nn.Module):
             variant="vq" if self.own_values is None else "sx",
             shares_groups=self.keys.shape[1] < self.groups,
         )
+        columns = slice(field * self.num_codes, (field + 1) * self.num_codes)
         with torch.no_grad():
             own.keys.copy_(self.keys[field : field + 1])
             if own.own_values is not None and self.own_values is not None:
                 own.own_values.copy_(self.own_values[field : field + 1])
-            own.norm.mean.copy_(self.norm.mean[field])
-            own.norm.variance.copy_(self.norm.variance[field])
+            own.norm.mean.copy_(self.norm.mean[columns])
+            own.norm.variance.copy_(self.norm.variance[columns])
         return own.eval()
 
     def _of_groups(self, vectors: Tensor) -> Tensor:

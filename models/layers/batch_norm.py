@@ -67,23 +67,24 @@ class ProductNorm(nn.Module):
     """
 
     mean: Tensor
-    """Running, ``(F, K)``."""
+    """Running, ``(F K,)``."""
     variance: Tensor
-    """Running, unbiased, ``(F, K)``."""
+    """Running, unbiased, ``(F K,)``."""
 
     def __init__(self, num_fields: int, num_keys: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(num_fields, num_keys))
-        self.register_buffer("variance", torch.ones(num_fields, num_keys))
+        self.register_buffer("mean", torch.zeros(num_fields * num_keys))
+        self.register_buffer("variance", torch.ones(num_fields * num_keys))
 
     def forward(self, points: Tensor, keys: Tensor, weights: Tensor | None) -> Tensor:
         """Normalise; in training by this batch, which the running figures follow."""
-        mean, variance = self.mean, self.variance
+        mean, variance = (own.view(len(keys), -1) for own in (self.mean, self.variance))  # (F, K)
         if self.training:
-            num, mean, variance = self._of_batch(points, keys, weights)
+            num, batch_mean, batch_variance = self._of_batch(points, keys, weights)
             with torch.no_grad():
-                self.mean.lerp_(mean, MOMENTUM)
-                self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
+                mean.lerp_(batch_mean, MOMENTUM)
+                variance.lerp_(batch_variance * num / (num - 1).clamp(min=1), MOMENTUM)
+            mean, variance = batch_mean, batch_variance
         slopes, starts = keys[..., :-1], keys[..., -1] - mean[:, None]
         scales = torch.rsqrt(variance + EPSILON)[:, None, :, None]  # (F, 1, K, 1)
         return torch.cat([slopes, starts[..., None]], dim=3) * scales
@@ -103,4 +104,4 @@ class ProductNorm(nn.Module):
         mean = of_groups.mean(dim=1)
         within = torch.einsum("fgky,fgyz,fgkz->fgk", keys, covariances, keys)
         variance = (within + (of_groups - mean[:, None]).square()).mean(dim=1)
-        return num * points.shape[2], mean, variance
+        return num * points.shape[2], mean, variance.clamp(min=0)  # below by rounding alone

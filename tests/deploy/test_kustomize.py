@@ -106,8 +106,8 @@ def test_servers_may_do_as_little_as_a_job(overlay: str, name: str) -> None:
     server = objects["Deployment", name]["spec"]["template"]["spec"]
     (job,) = (thing for thing in example() if thing["kind"] == "Job")
     pod = job["spec"]["template"]["spec"]
-    for never in ("automountServiceAccountToken", "enableServiceLinks"):
-        assert server[never] is pod[never] is False
+    for word in ("automountServiceAccountToken", "enableServiceLinks", "shareProcessNamespace"):
+        assert server[word] is pod[word]
     assert server["securityContext"] == pod["securityContext"]
     (inside,), (outside,) = server["containers"], pod["containers"]
     assert inside["securityContext"] == outside["securityContext"]
@@ -115,6 +115,7 @@ def test_servers_may_do_as_little_as_a_job(overlay: str, name: str) -> None:
     walled = objects["NetworkPolicy", name]["spec"]["podSelector"]["matchLabels"]
     labels = objects["Deployment", name]["spec"]["template"]["metadata"]["labels"]
     assert walled == labels
+    assert objects["PodDisruptionBudget", name]["spec"]["selector"]["matchLabels"] == labels
 
 
 def test_a_model_server_reads_the_volume_and_has_a_thread_for_each_of_its_cores() -> None:

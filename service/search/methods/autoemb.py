@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from service.search.search import Search
     from service.search.stage import Stage
 
-MOST_WAYS: Final = 2**14
-"""Ways to give the groups of a field widths that can be gone through in no time."""
+MOST_WAYS: Final = 2**12
+"""Ways to give the groups of a field widths that are gone through, in about a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,14 +55,6 @@ class AutoEmb:
     def __post_init__(self) -> None:
         if self.groups < 1:
             raise ValueError(f"groups={self.groups}, expected at least 1; try 4")
-        widths = len({*self.candidates}) + 1  # --dim is one as well
-        if widths**self.groups > MOST_WAYS:
-            most = math.floor(math.log(MOST_WAYS, widths))
-            raise ValueError(
-                f"groups={self.groups} of {widths} widths can be sized in {widths**self.groups:,} "
-                f"ways, all of which would be gone through for every field; expected at most "
-                f"{MOST_WAYS:,}: groups up to {most}, or fewer candidates"
-            )
         if self.epochs < 0:
             raise ValueError(f"epochs={self.epochs}, expected 0 or more; try 1")
         check_candidates(self.candidates)
@@ -75,6 +67,7 @@ class AutoEmb:
             candidates=tuple(sorted({w for w in self.candidates if w < dim} | {dim})),
             alternation=Alternation(lr=self.lr, weight_steps=self.weight_steps),
         )
+        self._check_ways(len(choice.candidates))
         config, names = search.config.train, [stats.name for stats in search.fields]
         ends = {name: self._ends(lookups_per_id(config.data, name)) for name in names}
         prices = Prices(out_dim=dim, join=config.network.join, optimizer=config.optimizer.sparse)
@@ -105,6 +98,14 @@ class AutoEmb:
         notes = {"shares": shares, "levels": {n: list(own.levels) for n, own in runs.items()}}
         sizing = search.fixed(SearchedBlocks(method=self.kind, blocks=blocks, out_dim=dim))
         return Found(sizing=sizing, notes=notes)
+
+    def _check_ways(self, num_widths: int) -> None:
+        most = math.floor(math.log(MOST_WAYS, max(num_widths, 2)))
+        if self.groups > most:
+            raise ValueError(
+                f"groups={self.groups}, expected at most {most} with {num_widths} widths: every "
+                f"way to give them to the groups of a field is gone through; or fewer candidates"
+            )
 
     def _ends(self, counts: NDArray[np.int64]) -> list[int]:
         """First id behind every group of a field."""

@@ -102,6 +102,16 @@ def test_vectors_and_gradients_are_those_of_a_loop(variant, shares_groups):
         assert gradient.abs().max() > 1e-6
 
 
+def test_in_fp32_queries_far_from_the_origin_find_the_keys_that_they_find_in_double():
+    own = quantizer("vq", num_codes=16, width=8).float()
+    double = quantizer("vq", num_codes=16, width=8)
+    with torch.no_grad():
+        own.keys.mul_(0.01).add_(3)
+        double.keys.copy_(own.keys)
+    queries = 3 + 0.01 * torch.randn(2000, FIELDS, GROUPS * 8)
+    assert torch.equal(own.choose(queries, None, None), double.choose(queries.double(), None, None))
+
+
 def test_codes_and_vectors_of_the_worked_example():
     golden = GOLDEN["dpq_codes"]
     query = torch.tensor(golden["query"]).flatten(1)[:, None]  # (1, 1, 4)

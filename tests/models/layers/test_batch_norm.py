@@ -59,3 +59,16 @@ def test_gradients_are_those_of_torchs_batch_norm():
     ):
         # The last column is 1, whatever its gradient says, and only shifts what is centred again.
         torch.testing.assert_close(a[..., :-1], b[..., :-1])
+
+
+def test_no_variance_is_below_zero_where_a_batch_has_two_points():
+    torch.manual_seed(0)
+    for _ in range(60):
+        pair = 3 * torch.randn(2, 1, 1, 8)
+        keys = pair.mean(dim=0, keepdim=True) + 0.01 * torch.randn(1, 1, 64, 8)
+        points = torch.cat([pair, pair.square().sum(3, keepdim=True), torch.ones(2, 1, 1, 1)], 3)
+        ones, lengths = torch.ones(1, 1, 64, 1), keys.square().sum(3, keepdim=True)
+        norm = ProductNorm(1, 64)
+        normalised = norm(points, torch.cat([2 * keys, -ones, -lengths], 3), None)
+        assert normalised.isfinite().all()
+        assert (norm.variance > 0).all()

@@ -91,9 +91,15 @@ def test_groups_are_looked_up_equally_often(folder, tmp_path):
         ({"epochs": -1}, "epochs=-1, expected 0 or more"),
         ({"lr": 0.0}, "lr=0.0, expected a positive number"),
         ({"candidates": (3, 8)}, r"candidates=\(3, 8\), expected 1 or more rising widths"),
-        ({"groups": 20}, "groups=20 of 4 widths can be sized in 1,099,511,627,776 ways.*up to 7"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message, folder):
     with pytest.raises(ValueError, match=message):
         make_search(folder, "autoemb", options)
+
+
+def test_groups_whose_widths_cannot_be_gone_through_are_refused_before_anything_is_trained(folder):
+    config = make_search(folder, "autoemb", {"groups": 10_000})
+    with pytest.raises(ValueError, match=r"groups=10000, expected at most \d+ with \d+ widths"):
+        run(config)
+    assert not list(config.train.output.glob("stages/*"))
