@@ -5,13 +5,33 @@
 import torch
 from torch import Tensor, nn
 
-from models.layers.moments import over_ranks
+from models.layers.moments import counted_examples, over_ranks
 
 MOMENTUM = 0.1
 EPSILON = 1e-5
 
 
-class ColumnNorm(nn.Module):
+class _Running(nn.Module):
+    """Mean and variance that follow those of the batches."""
+
+    mean: Tensor
+    """Running, a number a column."""
+    variance: Tensor
+    """Running, unbiased."""
+
+    def __init__(self, num_columns: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_columns))
+        self.register_buffer("variance", torch.ones(num_columns))
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor, num: Tensor) -> None:
+        """Take in a batch of ``num`` values a column."""
+        self.mean.lerp_(mean.flatten(), MOMENTUM)
+        self.variance.lerp_((variance * num / (num - 1).clamp(min=1)).flatten(), MOMENTUM)
+
+
+class ColumnNorm(_Running):
     """Batch normalisation without scale and shift: a statistic a column, over batch and rows.
 
     The ranks of a job normalise as one, each by the number of its examples, so that a batch means
@@ -26,34 +46,22 @@ class ColumnNorm(nn.Module):
         Ioffe and Szegedy, *Batch Normalization*, ICML 2015, arXiv:1502.03167.
     """
 
-    mean: Tensor
-    """Running, ``(C,)``."""
-    variance: Tensor
-    """Running, unbiased, ``(C,)``."""
-
-    def __init__(self, num_columns: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(num_columns))
-        self.register_buffer("variance", torch.ones(num_columns))
-
     def forward(self, columns: Tensor, weights: Tensor | None, *, follows: bool = True) -> Tensor:
         """Normalise; in training by this batch, which the running figures follow if they are to."""
         if not self.training:
             return (columns - self.mean) * torch.rsqrt(self.variance + EPSILON)
-        counted = columns.new_ones(len(columns)) if weights is None else (weights > 0).to(columns)
+        counted = counted_examples(columns, weights)
         num = over_ranks(counted.sum().detach()) * columns.shape[1]
         mean = over_ranks((columns.sum(dim=1) * counted[:, None]).sum(dim=0)) / num
         centred = columns - mean
         squares = (centred.square().sum(dim=1) * counted[:, None]).sum(dim=0)
         variance = over_ranks(squares) / num
         if follows:
-            with torch.no_grad():
-                self.mean.lerp_(mean, MOMENTUM)
-                self.variance.lerp_(variance * num / (num - 1).clamp(min=1), MOMENTUM)
+            self.follow(mean, variance, num)
         return centred * torch.rsqrt(variance + EPSILON)
 
 
-class ProductNorm(nn.Module):
+class ProductNorm(_Running):
     """Batch normalisation of products with keys, before they are made: it scales the keys instead.
 
     Mean and variance of ``z . k`` over a batch are those of ``z`` multiplied with ``k``, so that
@@ -66,25 +74,16 @@ class ProductNorm(nn.Module):
         - Output: keys ``(F, G, K, Z)`` whose products with the points are normalised.
     """
 
-    mean: Tensor
-    """Running, ``(F K,)``."""
-    variance: Tensor
-    """Running, unbiased, ``(F K,)``."""
-
     def __init__(self, num_fields: int, num_keys: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(num_fields * num_keys))
-        self.register_buffer("variance", torch.ones(num_fields * num_keys))
+        super().__init__(num_fields * num_keys)
 
     def forward(self, points: Tensor, keys: Tensor, weights: Tensor | None) -> Tensor:
         """Normalise; in training by this batch, which the running figures follow."""
-        mean, variance = (own.view(len(keys), -1) for own in (self.mean, self.variance))  # (F, K)
         if self.training:
-            num, batch_mean, batch_variance = self._of_batch(points, keys, weights)
-            with torch.no_grad():
-                mean.lerp_(batch_mean, MOMENTUM)
-                variance.lerp_(batch_variance * num / (num - 1).clamp(min=1), MOMENTUM)
-            mean, variance = batch_mean, batch_variance
+            num, mean, variance = self._of_batch(points, keys, weights)
+            self.follow(mean, variance, num)
+        else:
+            mean, variance = (own.view(len(keys), -1) for own in (self.mean, self.variance))
         slopes, starts = keys[..., :-1], keys[..., -1] - mean[:, None]
         scales = torch.rsqrt(variance + EPSILON)[:, None, :, None]  # (F, 1, K, 1)
         return torch.cat([slopes, starts[..., None]], dim=3) * scales
@@ -94,7 +93,7 @@ class ProductNorm(nn.Module):
         points: Tensor, keys: Tensor, weights: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Number of products of a key, and their mean and variance ``(F, K)``."""
-        counted = points.new_ones(len(points)) if weights is None else (weights > 0).to(points)
+        counted = counted_examples(points, weights)
         num = over_ranks(counted.sum().detach())
         centres = over_ranks(torch.einsum("b,bfgz->fgz", counted, points)) / num
         centred = points - centres

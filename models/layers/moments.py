@@ -32,7 +32,7 @@ def pooled_moments(vectors: Tensor, weights: Tensor | None) -> Moments:
         - Input: ``(B, F, S)``; weights of examples ``(B,)``, 0 for those that only fill the batch
           up, or None.
     """
-    counted = vectors.new_ones(len(vectors)) if weights is None else (weights > 0).to(vectors)
+    counted = counted_examples(vectors, weights)
     return Moments(*_PooledMoments.apply(vectors, counted))  # type: ignore[no-untyped-call]
 
 
@@ -65,6 +65,11 @@ class _PooledMoments(torch.autograd.Function):
         gradients = over_ranks(torch.cat([both_sides, of_mean[None]])) / num  # (S + 1, S)
         found = (centred @ gradients[:-1]).reshape(len(counted), -1, len(of_mean))
         return found.addcmul_(counted[:, None, None], gradients[-1]), None
+
+
+def counted_examples(batch: Tensor, weights: Tensor | None) -> Tensor:
+    """1 for every example ``(B,)``, 0 for those of no weight, which only fill the batch up."""
+    return batch.new_ones(len(batch)) if weights is None else (weights > 0).to(batch)
 
 
 def over_ranks(values: Tensor) -> Tensor:

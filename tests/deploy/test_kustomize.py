@@ -118,13 +118,14 @@ def test_servers_may_do_as_little_as_a_job(overlay: str, name: str) -> None:
     assert objects["PodDisruptionBudget", name]["spec"]["selector"]["matchLabels"] == labels
 
 
-def test_a_model_server_reads_the_volume_and_has_a_thread_for_each_of_its_cores() -> None:
+def test_a_model_server_only_reads_the_volume() -> None:
     objects = by_name(rendered(KUBERNETES / "model" / "overlays" / "cpu"))
     (container,) = objects["Deployment", "mixdim-model"]["spec"]["template"]["spec"]["containers"]
     mounts = {mount["name"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
     assert mounts == {"mixdim": True, "tmp": False}
-    given = {item["name"]: item["value"] for item in container["env"]}
-    assert given["THREADS"] == container["resources"]["limits"]["cpu"]
+    threads = [item for item in container["env"] if item["name"] == "THREADS"]
+    assert [item["valueFrom"]["resourceFieldRef"]["resource"] for item in threads] == ["limits.cpu"]
+    assert container["resources"]["limits"]["cpu"] == "1"  # which a request's parsing shares
 
 
 def test_pods_of_a_model_are_scaled_drained_and_watched_under_the_names_that_others_use() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
+from models.embeddings import dpq
 from models.embeddings.choice import Surroundings
 from models.embeddings.coded import DPQChoice, MGQEChoice
 from models.embeddings.dpq import DPQEmbeddings, Quantizer, responses_of
@@ -83,7 +84,8 @@ def oracle(own, queries, allowed, weights, temperature=1.0):
 
 @pytest.mark.parametrize("shares_groups", [False, True])
 @pytest.mark.parametrize("variant", ["vq", "sx"])
-def test_vectors_and_gradients_are_those_of_a_loop(variant, shares_groups):
+def test_vectors_and_gradients_are_those_of_a_loop(variant, shares_groups, monkeypatch):
+    monkeypatch.setattr(dpq, "CACHED_RESPONSES", 5 * GROUPS * CODES)  # four blocks
     own = quantizer(variant, shares_groups=shares_groups, temperature=0.7)
     queries = torch.randn(BATCH, FIELDS, GROUPS * WIDTH, dtype=torch.float64, requires_grad=True)
     allowed = torch.where(torch.rand(BATCH, FIELDS) < 0.5, CODES, 3)
