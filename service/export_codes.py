@@ -110,8 +110,8 @@ def _write_coded(
     first = 0
     for tier in tiers:
         for rows in _rows(stored, table, first, first + tier.num_ids):
-            allowed = torch.full((len(rows), 1), tier.num_codes)
-            chosen = quantizer.choose(rows.unsqueeze(1), allowed, None)
+            rare = torch.full((len(rows), 1), tier.num_codes < quantizer.num_codes)
+            chosen = quantizer.choose(rows.unsqueeze(1), rare, None)
             writer.write_codes(chosen.numpy(), tier.code_bits)
         first += tier.num_ids
 

@@ -4,7 +4,6 @@
 #          d = G s width of a vector, z width of what is multiplied
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,9 @@ from models.tables import Table
 CACHED_RESPONSES, MOST_RESPONSES = 2**20, 2**26
 """Responses that are made at a time where only the largest is asked for: on CPU they stay in the
 cache, elsewhere few kernels are to be started."""
+
+FAR = 1e30
+"""What the response of a key loses where an id does not choose it: more than any has."""
 
 
 class DPQEmbeddings(FieldEmbeddings):
@@ -83,21 +85,19 @@ class Codes(nn.Module):
         super().__init__()
         self.names = [table.name for table in tables]
         self.coded_names = [table.name for table in coded]
-        self.num_tail_codes = 0
         bounds = torch.tensor([table.num_embeddings**-0.5 for table in coded])
         width = tables[0].embedding_dim if tables else 0
+        tiers = [choice.tiers(table.num_embeddings) for table in coded]
         self.quantizer = Quantizer(
             bounds,
             groups=choice.groups,
             num_codes=choice.most_codes,
+            num_rare_codes=tiers[0][-1].num_codes if tiers else choice.most_codes,
             width=width // choice.groups,
             variant=choice.variant,
             temperature=choice.temperature,
             shares_groups=choice.shares_groups,
         )
-        tiers = [choice.tiers(table.num_embeddings) for table in coded]
-        if tiers and len(tiers[0]) > 1:
-            self.num_tail_codes = tiers[0][1].num_codes
         heads = torch.tensor([own[0].num_ids for own in tiers], dtype=torch.int64)
         self.register_buffer("heads", heads, persistent=False)
         self.distance = torch.zeros(())
@@ -113,17 +113,17 @@ class Codes(nn.Module):
         if self.coded_names:
             queries = torch.stack([vectors[name] for name in self.coded_names], dim=1)  # (B, F, d)
             with torch.autocast(queries.device.type, enabled=False):  # near codes in bf16 are ties
-                replaced, distances = self.quantizer(queries, self._allowed(features), weights)
+                replaced, distances = self.quantizer(queries, self._rare(features), weights)
             self.distance = distances.sum()
             vectors.update(zip(self.coded_names, replaced.unbind(dim=1), strict=True))
         return torch.cat([vectors[name] for name in self.names], dim=1)
 
-    def _allowed(self, features: KeyedJaggedTensor) -> Tensor | None:
-        """How many codes every id chooses among ``(B, F)``; None for all."""
-        if not self.num_tail_codes:
+    def _rare(self, features: KeyedJaggedTensor) -> Tensor | None:
+        """Which ids choose among fewer codes ``(B, F)``; None where all choose alike."""
+        if self.quantizer.chooses_alike:
             return None
         ids = torch.stack([features[name].values() for name in self.coded_names], dim=1)
-        return self.quantizer.allowed(ids, self.heads, self.num_tail_codes)
+        return ids >= self.heads
 
 
 class Quantizer(nn.Module):
@@ -143,13 +143,14 @@ class Quantizer(nn.Module):
             that of its table.
         groups: ``G``.
         num_codes: ``K``.
+        num_rare_codes: How many of them, the first ones, rare ids choose among.
         width: ``s``.
         variant: ``vq`` or ``sx``.
         temperature: Of the softmax.
         shares_groups: Whether groups have the same keys and values.
 
     Shape:
-        - Input: queries ``(B, F, d)``; how many codes each chooses among ``(B, F)`` or None;
+        - Input: queries ``(B, F, d)``; which of them are of rare ids ``(B, F)``, None for none;
           weights of examples ``(B,)``, or None.
         - Output: vectors ``(B, F, d)``, and the values' distances from the queries ``(F,)``.
     """
@@ -160,6 +161,7 @@ class Quantizer(nn.Module):
         *,
         groups: int,
         num_codes: int,
+        num_rare_codes: int | None = None,
         width: int,
         variant: Variant = "vq",
         temperature: float = 1.0,
@@ -167,6 +169,7 @@ class Quantizer(nn.Module):
     ) -> None:
         super().__init__()
         self.groups, self.num_codes, self.temperature = groups, num_codes, temperature
+        self.num_rare_codes = num_codes if num_rare_codes is None else num_rare_codes
         shape = (len(bounds), 1 if shares_groups else groups, num_codes, width)
         self.keys = _start(shape, bounds)  # (F, G or 1, K, s)
         self.own_values = _start(shape, bounds) if variant == "sx" else None
@@ -177,15 +180,20 @@ class Quantizer(nn.Module):
         """What codes stand for ``(F, G or 1, K, s)``."""
         return self.keys if self.own_values is None else self.own_values
 
+    @property
+    def chooses_alike(self) -> bool:
+        """Whether rare ids choose among all codes too."""
+        return self.num_rare_codes == self.num_codes
+
     def forward(
-        self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
+        self, queries: Tensor, rare: Tensor | None, weights: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Replace queries by the values of their codes."""
         distances = queries.new_zeros(queries.shape[1])
         if self.own_values is not None and self.training:
-            return self._mix(queries, allowed, weights), distances
+            return self._mix(queries, rare, weights), distances
         with torch.no_grad():
-            codes = self.choose(queries, allowed, weights)
+            codes = self.choose(queries, rare, weights)
         chosen = self.look_up(codes).flatten(2)  # (B, F, d)
         if not self.training:
             return chosen, distances
@@ -196,22 +204,21 @@ class Quantizer(nn.Module):
             distances = (squares * weights[:, None]).sum(dim=0)
         return queries + (chosen - queries).detach(), distances
 
-    def choose(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
+    def choose(self, queries: Tensor, rare: Tensor | None, weights: Tensor | None) -> Tensor:
         """Codes of queries ``(B, F, G)``; few responses are held at a time."""
         most = CACHED_RESPONSES if queries.device.type == "cpu" else MOST_RESPONSES
         rows = max(1, most // (self.groups * self.num_codes))
-        found = []
-        for points, keys, limits in self._by_field(queries, allowed, weights):
-            parts = repeat(None) if limits is None else torch.split(limits, rows)
-            blocks = zip(torch.split(points, rows), repeat(keys), parts, strict=False)
-            found.append(torch.cat([responses_of(*block).argmax(dim=2) for block in blocks]))
+        found = [
+            torch.cat([_largest(responses_of(block, keys)) for block in torch.split(points, rows)])
+            for points, keys in self._by_field(queries, rare, weights)
+        ]
         return torch.stack(found, dim=1)
 
-    def _mix(self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None) -> Tensor:
+    def _mix(self, queries: Tensor, rare: Tensor | None, weights: Tensor | None) -> Tensor:
         """The values of codes, with the gradient of what the softmax would mix ``(B, F, d)``."""
-        fields = self._by_field(queries, allowed, weights)
+        fields = self._by_field(queries, rare, weights)
         responses = [responses_of(*field) for field in fields]
-        chosen = self.look_up(torch.stack([own.argmax(dim=2) for own in responses], dim=1))
+        chosen = self.look_up(torch.stack([_largest(own) for own in responses], dim=1))
         mixed = [
             torch.einsum("bgk,gks->bgs", torch.softmax(own / self.temperature, dim=2), values)
             for own, values in zip(responses, self._of_groups(self.values.detach()), strict=True)
@@ -220,12 +227,13 @@ class Quantizer(nn.Module):
         return (chosen + (soft - soft.detach())).flatten(2)
 
     def _by_field(
-        self, queries: Tensor, allowed: Tensor | None, weights: Tensor | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-        """What `responses_of` takes, of one field after the other.
+        self, queries: Tensor, rare: Tensor | None, weights: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Points ``(B, G, z)`` and keys ``(G, K, z)`` of one field after the other.
 
         A response is a product: ``-|q - k|^2 = (q, |q|^2, 1) . (2 k, -1, -|k|^2)``, in which less
-        is rounded away where both are seen from the middle of the keys.
+        is rounded away where both are seen from the middle of the keys. One factor more keeps rare
+        ids from what they do not choose.
         """
         parts = queries.view(*queries.shape[:2], self.groups, self.keys.shape[3])  # (B, F, G, s)
         ones, own_ones = torch.ones_like(parts[..., :1]), torch.ones_like(self.keys[..., :1])
@@ -239,8 +247,13 @@ class Quantizer(nn.Module):
             points = torch.cat([parts, ones], dim=3)
             keys = torch.cat([self.keys, torch.zeros_like(own_ones)], dim=3)
         normalised = self.norm(points, self._of_groups(keys), weights)  # (F, G, K, z)
-        limits = repeat(None) if allowed is None else allowed.unbind(dim=1)
-        return zip(points.unbind(dim=1), normalised, limits, strict=False)
+        if rare is not None:
+            numbers = torch.arange(self.num_codes, device=keys.device)
+            refused = torch.where(numbers < self.num_rare_codes, 0.0, -FAR).to(keys)
+            points = torch.cat([points, rare[..., None, None].to(ones).expand_as(ones)], dim=3)
+            refused = refused[:, None].expand_as(normalised[..., :1])
+            normalised = torch.cat([normalised, refused], dim=3)
+        return zip(points.unbind(dim=1), normalised, strict=True)
 
     def look_up(self, codes: Tensor) -> Tensor:
         """The values of codes ``(B, F, G)``: ``(B, F, G, s)``."""
@@ -250,16 +263,13 @@ class Quantizer(nn.Module):
         chosen: Tensor = embedding(places, self.values.view(-1, width))
         return chosen
 
-    def allowed(self, ids: Tensor, heads: Tensor, num_tail_codes: int) -> Tensor:
-        """How many codes ids ``(B, F)`` choose among: all of them before ``heads``."""
-        return torch.where(ids < heads, self.num_codes, num_tail_codes)
-
     def of_field(self, field: int) -> "Quantizer":
         """A field's own quantizer, as it is in evaluation."""
         own = Quantizer(
             torch.zeros(1),
             groups=self.groups,
             num_codes=self.num_codes,
+            num_rare_codes=self.num_rare_codes,
             width=self.keys.shape[3],
             variant="vq" if self.own_values is None else "sx",
             shares_groups=self.keys.shape[1] < self.groups,
@@ -278,18 +288,16 @@ class Quantizer(nn.Module):
         return vectors.expand(-1, self.groups, -1, -1)
 
 
-def responses_of(points: Tensor, keys: Tensor, allowed: Tensor | None) -> Tensor:
-    """Responses of a field's keys ``(B, G, K)``.
+def responses_of(points: Tensor, keys: Tensor) -> Tensor:
+    """Responses ``(B, G, K)`` of a field's keys ``(G, K, z)`` to points ``(B, G, z)``."""
+    return torch.einsum("bgz,gkz->bgk", points, keys)
 
-    Shape:
-        - Input: points ``(B, G, z)``, keys ``(G, K, z)``, and how many codes each example chooses
-          among ``(B,)``, or None for all; the others' are ``-inf``.
-    """
-    responses = torch.einsum("bgz,gkz->bgk", points, keys)
-    if allowed is not None:
-        numbers = torch.arange(keys.shape[1], device=keys.device)
-        responses.masked_fill_(numbers >= allowed[:, None, None], -torch.inf)
-    return responses
+
+def _largest(responses: Tensor) -> Tensor:
+    """Where along ``K`` the largest is; torch's own way on CPU goes there number by number."""
+    if responses.device.type == "cpu":
+        return torch.from_numpy(responses.detach().numpy().argmax(axis=2))
+    return responses.argmax(dim=2)
 
 
 def _start(shape: tuple[int, int, int, int], bounds: Tensor) -> nn.Parameter:

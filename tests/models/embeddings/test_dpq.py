@@ -19,7 +19,7 @@ from models.sizing import Uniform
 from models.tables import FieldStats, Table
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "compressed.json").read_text())
-GROUPS, CODES, WIDTH, FIELDS, BATCH = 2, 8, 3, 2, 17
+GROUPS, CODES, RARE_CODES, WIDTH, FIELDS, BATCH = 2, 8, 3, 3, 2, 17
 
 
 class Unnormalised(nn.Module):
@@ -35,7 +35,7 @@ def quantizer(variant="vq", **options):
     return Quantizer(torch.ones(FIELDS), variant=variant, **settings).double()
 
 
-def oracle(own, queries, allowed, weights, temperature=1.0):
+def oracle(own, queries, rare, weights, temperature=1.0):
     """Vectors and distances by the papers' words, one part of one query after the other."""
     counted = weights > 0
     vectors = torch.zeros_like(queries)
@@ -66,7 +66,8 @@ def oracle(own, queries, allowed, weights, temperature=1.0):
         for b in range(BATCH):
             for g in range(GROUPS):
                 shown = responses[b, g].clone()
-                shown[int(allowed[b, f]) :] = -math.inf
+                if rare[b, f]:
+                    shown[RARE_CODES:] = -math.inf
                 code = int(shown.argmax())
                 part, place = parts[b, g], slice(g * WIDTH, (g + 1) * WIDTH)
                 value = values[g][code]
@@ -86,15 +87,16 @@ def oracle(own, queries, allowed, weights, temperature=1.0):
 @pytest.mark.parametrize("variant", ["vq", "sx"])
 def test_vectors_and_gradients_are_those_of_a_loop(variant, shares_groups, monkeypatch):
     monkeypatch.setattr(dpq, "CACHED_RESPONSES", 5 * GROUPS * CODES)  # four blocks
-    own = quantizer(variant, shares_groups=shares_groups, temperature=0.7)
+    options = {"shares_groups": shares_groups, "num_rare_codes": RARE_CODES}
+    own = quantizer(variant, temperature=0.7, **options)
     queries = torch.randn(BATCH, FIELDS, GROUPS * WIDTH, dtype=torch.float64, requires_grad=True)
-    allowed = torch.where(torch.rand(BATCH, FIELDS) < 0.5, CODES, 3)
+    rare = torch.rand(BATCH, FIELDS) < 0.5
     weights = torch.cat([torch.rand(BATCH - 3) + 0.1, torch.zeros(3)]).double()
     upstream = torch.randn(BATCH, FIELDS, GROUPS * WIDTH, dtype=torch.float64)
     upstream[-3:] = 0  # what only fills the batch up is in no loss
     inputs = [queries, *own.parameters()]
-    vectors, distances = own(queries, allowed, weights)
-    expected = oracle(own, queries, allowed, weights, 0.7)
+    vectors, distances = own(queries, rare, weights)
+    expected = oracle(own, queries, rare, weights, 0.7)
     torch.testing.assert_close(vectors, expected[0])
     torch.testing.assert_close(distances.sum(), torch.as_tensor(expected[1]), check_dtype=False)
     got = torch.autograd.grad((vectors * upstream).sum() + distances.sum(), inputs)
@@ -126,7 +128,7 @@ def test_codes_and_vectors_of_the_worked_example():
         if variant == "sx":
             points = torch.cat([query.view(2, 2), torch.ones(2, 1)], dim=1)
             keys = torch.cat([own.keys[0], torch.zeros(2, 3, 1)], dim=2)
-            shares = torch.softmax(responses_of(points[None], keys, None), dim=2)[0]
+            shares = torch.softmax(responses_of(points[None], keys), dim=2)[0]
             assert shares.flatten().tolist() == pytest.approx(np.ravel(golden["sx_softmax"]))
         else:
             vectors, distances = own(query, None, None)
@@ -170,7 +172,7 @@ def test_rare_ids_have_codes_of_the_tail_alone():
     model(features)
     own, seen = model.codes.quantizer, model.codes
     queries = torch.stack([model.tables(features).to_dict()[n] for n in ("user", "item")], dim=1)
-    codes = own.choose(queries, seen._allowed(features), None)  # (B, F, G)
+    codes = own.choose(queries, seen._rare(features), None)  # (B, F, G)
     heads = {"user": 250, "item": 150}
     for number, head in enumerate(heads.values()):
         assert codes[:head, number].max() >= 4
