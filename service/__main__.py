@@ -1,5 +1,7 @@
 """The command ``mixdim``: one verb a job, each loaded only when it is called."""
 
+import os
+import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -40,12 +42,25 @@ VERBS: Final[Mapping[str, str]] = MappingProxyType(
 EXIT_REJECTED: Final = 2
 EXIT_CANNOT_PLAN: Final = 3
 EXIT_INTERRUPTED: Final = 130
+EXIT_UNREAD: Final = 141
+"""As shells have it of what SIGPIPE ends."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; turn what a user can mend into one clear line and an exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
     configure_logs()
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()  # rather than at Python's end, which would complain
+    except OSError as error:  # of standard output
+        is_unread = _reader_is_gone()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+        return EXIT_UNREAD if is_unread else _reject("mixdim", f"standard output: {error.strerror}")
+
+
+def _run(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in {"--help", "-h", "help"}:
         sys.stdout.write(_usage())
         return 0 if arguments else EXIT_REJECTED
@@ -63,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _reject(f"mixdim {verb}", str(error))
         return EXIT_CANNOT_PLAN
     except (ValueError, OSError, FloatingPointError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise
         return _reject(f"mixdim {verb}", _explained(error))
     except JobError as error:
         _reject(f"mixdim {verb}", str(error))
@@ -75,6 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reject(name: str, message: str) -> int:
     sys.stderr.write(f"{name}: error: {message}\n")
     return EXIT_REJECTED
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads any more what is printed here, as behind ``| head``."""
+    stdout = select.poll()
+    stdout.register(sys.stdout, 0)
+    return any(events & select.POLLERR for _, events in stdout.poll(0))
 
 
 def _explained(error: Exception) -> str:

@@ -12,7 +12,7 @@ import tyro
 from service.commands.train import starting_point
 from service.config import TrainConfig
 from service.presets import PRESETS
-from service.search.config import SearchConfig
+from service.search.config import SET_BY_SEARCH, SearchConfig
 from service.search.methods import METHODS, SERVED, Method
 from service.search.record import SEARCH_FILE, SearchRecord
 from service.search.run import SIZING_FILE, search
@@ -21,6 +21,10 @@ from service.sizing import DEFAULT_BASE_DIM
 from service.stop import Stopped
 
 DEFAULT_OUTPUT: Final = Path("found")
+_TRAINING: Final = (
+    "Flags of `mixdim train` say how stages are trained, but for those that the search gives every "
+    f"stage itself: {', '.join('--' + name.replace('_', '-') for name in SET_BY_SEARCH)}."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
             train=dataclasses.replace(start, output=DEFAULT_OUTPUT), method=METHODS[name]()
         ),
         prog=f"mixdim search {name} {{{','.join(PRESETS)}}}|FILE",
-        description=f"{_summary(name)}\n\nFlags of `mixdim train` say how stages are trained.",
+        description=f"{_summary(name)}\n\n{_TRAINING}",
         config=(tyro.conf.AvoidSubcommands,),
     )
     config = command.config()

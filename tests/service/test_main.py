@@ -1,0 +1,36 @@
+"""What the command says where its output cannot go."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["size", "--help"]])
+def test_it_ends_without_a_word_where_nobody_reads_any_more(arguments, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as output:
+        ended = _run(arguments, output, unbuffered)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_full_disk_is_named():
+    with Path("/dev/full").open("w") as output:
+        ended = _run(["--help"], output)
+    assert ended.returncode == 2
+    assert ended.stderr == "mixdim: error: standard output: No space left on device\n"
+
+
+def _run(arguments, output, unbuffered=""):
+    return subprocess.run(
+        [sys.executable, "-m", "service", *arguments],
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
