@@ -22,6 +22,9 @@ class Turn:
     moves_weights: bool = True
     """Whether tables and layers move; else they keep values and optimizer state to the bit."""
     moves_architecture: bool = False
+    is_regularised: bool = True
+    """Whether the penalty of vectors is minimised with the loss. What becomes of tables is to be
+    judged by the loss of examples that they have not learned from, and by nothing else."""
     step: int = 0
     """Steps of the weights before this one."""
     num_examples: int = 0

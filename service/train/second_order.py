@@ -1,11 +1,13 @@
 """A step of the architecture that looks a step of the weights ahead, by `models.search.darts`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
+from models.embeddings.base import FieldEmbeddings, Turn
 from models.search.darts import architecture_gradient
 from service.data.batch import Batch
 from service.train.optimizers import Optimizers
@@ -37,13 +39,21 @@ class LookAhead:
             )
         self._model, self._step_size, self._device = model, step_size, device
         self._weights, self._architecture = optimizer.parts()
+        self._embeddings = [m for m in model.modules() if isinstance(m, FieldEmbeddings)]
 
-    def differentiate(self, train: Batch, other: Batch) -> None:
-        """Leave the gradient of the architecture in its parameters, and none in the weights."""
+    def differentiate(self, train: Batch, other: Batch, turn: Turn) -> None:
+        """Leave the gradient of the architecture in its parameters, and none in the weights.
+
+        Args:
+            train: What the weights would learn from, by all that training minimises.
+            other: What the architecture is judged by.
+            turn: The step of the architecture; all passes have its noise.
+        """
+        ahead = replace(turn, moves_weights=True)  # else there were no gradients of the tables
         buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
         found = architecture_gradient(
-            lambda: self._loss(train),
-            lambda: self._loss(other),
+            lambda: self._loss(train, replace(ahead, is_regularised=True)),
+            lambda: self._loss(other, ahead),
             weights=self._weights,
             architecture=self._architecture,
             step_size=self._step_size,
@@ -53,7 +63,9 @@ class LookAhead:
         _leave(self._weights, [None] * len(self._weights))
         _leave(self._architecture, found)
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch, turn: Turn) -> Tensor:
+        for embeddings in self._embeddings:
+            embeddings.take_turn(turn)
         loss: Tensor = self._model(batch.to(self._device))[0]
         return loss
 

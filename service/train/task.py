@@ -30,7 +30,8 @@ class TrainTask(nn.Module):
         label_mean: Mean label of the training split.
         bf16_on: Device type whose matrix products are bf16; weights and loss stay fp32. None for
             fp32 throughout.
-        penalty: Regularisation of the looked-up vectors, which training minimises with the loss.
+        penalty: Regularisation of the looked-up vectors, which training minimises with the loss,
+            but for steps of an architecture on examples of its own.
         clip: Bounds of predicted ratings; the loss is of what the network says.
 
     Shape:
@@ -83,7 +84,8 @@ class TrainTask(nn.Module):
         output = loss.detach(), self.predictions(scores).detach(), batch.labels.detach()
         if self.training:
             loss = self.network.embeddings.objective(loss)
-        if self.penalty is not None and self.training:
+        is_regularised = self.training and self.network.embeddings.turn.is_regularised
+        if self.penalty is not None and is_regularised:
             vectors = fields.side_by_side
             loss = loss + self.penalty(vectors, batch.weights, batch.lookup_weights)
         return loss, output

@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +112,7 @@ class Turns:
             turn = Turn(
                 moves_weights=False,
                 moves_architecture=True,
+                is_regularised=False,
                 step=step + 1,
                 num_examples=num_examples,
                 seed=self._seed,
@@ -135,10 +135,7 @@ class Turns:
     def _look_ahead(self, turn: Turn, pipeline: Pipeline) -> None:
         assert self._ahead is not None
         pipeline.detach()  # else the model only answers to the pipeline
-        # With gradients of the tables, and the same noise in every pass.
-        for embeddings in self._embeddings:
-            embeddings.take_turn(replace(turn, moves_weights=True))
-        self._ahead.differentiate(*self._pairs.popleft())
+        self._ahead.differentiate(*self._pairs.popleft(), turn)
         self._take(turn)
         self._optimizer.step()
 

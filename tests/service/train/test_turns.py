@@ -85,6 +85,23 @@ def test_looking_ahead_is_another_gradient_than_looking_on(tmp_path):
     assert not np.allclose(found[2], found[0], rtol=0.1)
 
 
+@pytest.mark.parametrize("step_size", [0.0, 1e-9])
+def test_architecture_is_judged_by_the_loss_without_the_penalty(step_size, tmp_path):
+    found = []
+    for l2 in (0.0, 10.0):
+        alternation = replace(SEARCH.alternation, weight_steps=1, step_size=step_size)
+        config = make_search(tmp_path / str(l2), l2=l2)
+        config = replace(config, embeddings=replace(SEARCH, alternation=alternation), max_steps=1)
+        optimizer = replace(sharded("data_parallel", "sgd")["optimizer"], sparse_lr=1e-12)
+        optimizer = replace(optimizer, dense_lr=1e-12)  # weights stay what they are
+        config = replace(config, **sharded("data_parallel", "sgd") | {"optimizer": optimizer})
+        launch(train, config, nproc=1, name="judged")
+        exp_avg = [v for n, v in weights_of(config).items() if "theta" in n and "exp_avg" in n]
+        found.append(min(exp_avg, key=lambda value: float(np.abs(value).max()) == 0))
+    assert np.abs(found[0]).max() > 1e-4
+    assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-7)
+
+
 def test_kernels_that_move_tables_cannot_look_ahead(tmp_path):
     with pytest.raises(ValueError, match=r"step_size=0\.01 moves weights ahead and back"):
         search(make_search(tmp_path, embeddings=AHEAD), 1)
