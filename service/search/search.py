@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
+from models.embeddings.choices import Embeddings
 from models.sizing import Serving, SizingScheme, Uniform, parse_budget, plan_bytes, uniform_bytes
 from models.sizing.searched import Searched
 from models.tables import FieldStats, PlanError, SizingPlan
@@ -94,6 +95,23 @@ class Search:
             config = replace(config, matmul=matmul)
         config = replace(config, output=self._folder_of(name, sizing, config))
         return self._once(name, config.output, lambda: train_stage(name, config))
+
+    def train_super_net(self, sizing: SizingFile, embeddings: Embeddings, epochs: int) -> Stage:
+        """Train what decides on its widths meanwhile, to the end and at undiminished rates.
+
+        Validation scores the choice that is the likeliest by then. As long as it is open scores
+        may fall, which is no reason to stop, nor to slow tables and choice down.
+
+        Args:
+            sizing: All that may become of the tables.
+            embeddings: Decide.
+            epochs: As many as there are.
+        """
+        optimizer = self.config.train.optimizer
+        if optimizer.schedule == "plateau":
+            optimizer = replace(optimizer, schedule="constant")
+        changes = {"epochs": epochs, "patience": epochs + 1, "optimizer": optimizer}
+        return self.train("super-net", sizing, embeddings=embeddings, **changes)
 
     def measure(self, name: str, make: Callable[[], tuple[Any, int]]) -> Any:
         """Work something out once, and count what it takes.

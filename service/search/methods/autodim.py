@@ -95,9 +95,7 @@ class AutoDimOptions:
         choice = self._choice(search)
         search.check_budget(choice.candidates)
         epochs = self._epochs(search)
-        stage = search.train(
-            "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
-        )
+        stage = search.train_super_net(search.uniform(), choice, epochs)
         theta = search.measure("choice", lambda: (_theta(stage, choice), 0))
         fields = [stats.name for stats in search.fields]
         logs = dict(zip(fields, log_softmax(theta), strict=True))

@@ -79,9 +79,7 @@ class AutoEmb:
         nothing = {n: np.zeros((len(own), len(choice.candidates))) for n, own in ends.items()}
         blocks_of(nothing)  # refuses a budget that nothing fits, before anything is trained
         epochs = self.epochs or config.epochs
-        stage = search.train(
-            "super-net", search.uniform(), embeddings=choice, epochs=epochs, patience=epochs + 1
-        )
+        stage = search.train_super_net(search.uniform(), choice, epochs)
         runs = runs_of(search.fields)
         shares = search.measure("controllers", lambda: (_shares(stage, runs), 0))
         blocks = blocks_of(

@@ -84,13 +84,7 @@ class NIS:
             SearchedBlocks(method=self.kind, blocks=_whole(ends, dim), out_dim=dim)
         )
         epochs = self.epochs or search.config.train.epochs
-        stage = search.train(
-            "super-net",
-            everything,
-            embeddings=self._choice(search, epochs),
-            epochs=epochs,
-            patience=epochs + 1,
-        )
+        stage = search.train_super_net(everything, self._choice(search, epochs), epochs)
         theta = search.measure("controller", lambda: (_theta(stage), 0))
         values = {
             name: self._profiles(np.asarray(logits), len(own), dim)
