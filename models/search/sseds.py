@@ -45,7 +45,7 @@ def signed_saliency(gradient: Floats) -> Floats:
 
 
 def largest_pairs(salient: Floats, kappa: int) -> Masks:
-    """The ``kappa`` largest pairs, exactly so many; of equals the first ones ``(F, D)``.
+    """The ``kappa`` largest pairs; of equals the first ones, and none of no saliency ``(F, D)``.
 
     Raises:
         ValueError: If there are not as many pairs.
@@ -55,7 +55,8 @@ def largest_pairs(salient: Floats, kappa: int) -> Masks:
     order = np.argsort(-salient, axis=None, kind="stable")
     mask = np.zeros(salient.size, dtype=bool)
     mask[order[:kappa]] = True
-    return mask.reshape(salient.shape)
+    kept: Masks = mask.reshape(salient.shape) & (salient > 0)
+    return kept
 
 
 def largest_groups(salient: Floats, kappa: int, size: int) -> Masks:

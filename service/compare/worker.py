@@ -23,7 +23,6 @@ from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, delete_whole, without_nan
 from service.search.config import SearchConfig
-from service.search.record import RETRAINED
 from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.stop import Stopped
@@ -190,15 +189,16 @@ def _found(job: Job) -> tuple[Path, dict[str, Any]] | None:
         return None
     assert record.run is not None  # it was asked to train what it finds
     write_sizing(read_sizing(job.config.output / SIZING_FILE), job.config.sizing)
-    retrained = next((stage for stage in record.stages if stage["name"] == RETRAINED), {})
-    return job.config.output / record.run, {
+    run = job.config.output / record.run
+    trained = next(stage for stage in record.stages if stage["folder"] == run.name)
+    return run, {
         "widths": record.widths,
         "bytes": record.figures,
         "search": record.cost,
         "stages": record.stages,
         "notes": record.notes,
-        "peak_memory_bytes": retrained.get("peak_memory_bytes"),
-        "own_memory_bytes": retrained.get("own_memory_bytes"),
+        "peak_memory_bytes": trained["peak_memory_bytes"],
+        "own_memory_bytes": trained["own_memory_bytes"],
     }
 
 

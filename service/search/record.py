@@ -79,9 +79,15 @@ def read_record(folder: Path) -> SearchRecord | None:
         raise ValueError(f"{path}: {error}; restore it, or search anew") from error
 
 
-def cost_of(stages: Sequence[Stage]) -> dict[str, float | None]:
-    """What stages took together; the retraining and its export are not part of the search."""
-    own = [stage for stage in stages if stage.name not in {RETRAINED, EXPORTED}]
+def cost_of(stages: Sequence[Stage], result: Stage | None) -> dict[str, float | None]:
+    """What a search took: all of its stages but the training that it ends in, and its export.
+
+    Args:
+        stages: All of them.
+        result: That training, a stage of its own or one of those that were compared.
+    """
+    last = None if result is None else result.name
+    own = [stage for stage in stages if stage.name not in {last, EXPORTED}]
     most = {
         name: max((getattr(s, name) for s in own if getattr(s, name) is not None), default=None)
         for name in ("peak_memory_bytes", "own_memory_bytes")

@@ -133,7 +133,7 @@ def _done(
         record,
         status="done",
         stages=[as_json(stage) for stage in under_way.stages],
-        cost=cost_of(under_way.stages),
+        cost=cost_of(under_way.stages, trained),
         widths=widths_of(found.sizing),
         embeddings=adapter_of(Embeddings).dump_python(found.embeddings, mode="json"),
         figures=dict(found.figures) or figures_of(found.sizing, under_way.config.train),

@@ -59,8 +59,9 @@ class SSEDS:
     spend: Literal["exact", "saliency", "saliency_per_byte"] = "exact"
     """How a budget of bytes is spent: the largest sum of saliencies, or greedily in their order."""
 
-    start: Literal["warm", "fresh"] = "warm"
-    """What the plan is trained from: the columns that stay, or nothing."""
+    start: Literal["auto", "warm", "fresh"] = "auto"
+    """What the plan is trained from: the columns that stay, or nothing. By default warm where
+    fields are projected, fresh where they are padded (mf, dotbias)."""
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -95,7 +96,7 @@ class SSEDS:
             for name, blocks in sizing.fields.items()
         }
         retrain: dict[str, Any] = {}
-        if self.start == "warm":
+        if self._is_warm(search):
             retrain = {"warm_start": base.folder, "warm_columns": columns}
         notes = {"gradient": gradient, "columns": {name: [*kept] for name, kept in columns.items()}}
         return Found(sizing=sizing, values=worths, notes=notes, retrain=retrain)
@@ -112,6 +113,10 @@ class SSEDS:
                 "fields, whose columns belong together; give --network.join project or "
                 "--method.start fresh"
             )
+
+    def _is_warm(self, search: "Search") -> bool:
+        pads = search.config.train.network.join == "pad"
+        return self.start == "warm" or (self.start == "auto" and not pads)
 
     def _gradient(self, search: "Search", base: "Stage") -> tuple[dict[str, list[float]], int]:
         from service.saliency import mask_gradients

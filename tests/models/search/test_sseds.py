@@ -80,17 +80,21 @@ def test_saliencies_sum_to_one_and_signed_ones_are_the_useful_part(gradient):
 def test_as_many_pairs_stay_as_asked_and_none_that_is_less_salient(gradient, kappa):
     found = saliency(np.round(gradient))  # with ties
     mask = largest_pairs(found, kappa)
-    assert mask.sum() == kappa
-    assert kappa == 24 or found[mask].min() >= found[~mask].max()
     pairs = sorted(np.ndindex(found.shape), key=lambda pair: (-found[pair], pair))
-    assert {*map(tuple, np.argwhere(mask))} == {*pairs[:kappa]}
+    assert {*map(tuple, np.argwhere(mask))} == {pair for pair in pairs[:kappa] if found[pair]}
+
+
+def test_pairs_that_do_harm_do_not_stay_to_make_up_the_number():
+    found = signed_saliency(np.array([[2.0, 1.0, 1.0, 3.0], [1.0, -1.0, -1.0, 1.0]]))
+    assert largest_pairs(found, 3).tolist() == [[False] * 4, [False, True, True, False]]
+    assert largest_groups(found, 8, 4).tolist() == [[False] * 4, [True] * 4]
 
 
 @given(GRADIENTS, st.integers(4, 24))
 def test_groups_are_whole_and_hold_the_most_salient_columns(gradient, kappa):
     found = saliency(gradient)
     mask = largest_groups(found, kappa, 4)
-    assert mask.sum() == kappa // 4 * 4
+    assert mask.sum() <= kappa // 4 * 4
     for row, kept in zip(found, mask, strict=True):
         assert kept.sum() % 4 == 0
         assert (*np.flatnonzero(kept),) == best_columns(row, kept.sum())
