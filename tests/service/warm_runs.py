@@ -16,7 +16,8 @@ from models.networks import FMNetwork, Network
 from models.tables import Block, SizingPlan
 from service.checkpoint import Checkpoints, best_checkpoint
 from service.config import OptimizerConfig, TrainConfig
-from service.data.dataset import read_dataset_info
+from service.data.dataset import read_dataset_info, write_dataset_info
+from service.data.ingest.vocabulary import frequency_curve
 from service.data.loader import Loader
 from service.distributed import joined_ranks, launch
 from service.sizing import SizingFile, read_sizing, write_sizing
@@ -46,13 +47,20 @@ def make_data(folder: Path, *, rating: bool = False) -> Path:
     )
     (folder / "vocab").mkdir()
     columns = pq.read_table(folder / "train")
-    ranks = {}
+    ranks, curves = {}, {}
     for name, num_ids in ROWS.items():
         counts = np.bincount(_flat(columns[name]), minlength=num_ids)
         order = np.argsort(-counts, kind="stable")
         table = pa.table({"count": counts[order]})
         pq.write_table(table, folder / "vocab" / f"{name}.parquet")
         ranks[name] = np.argsort(order).astype(np.int32)
+        curves[name] = frequency_curve(counts[order])
+    info = read_dataset_info(folder)
+    fields = [
+        replace(own, stats=replace(own.stats, frequency_curve=curves[own.stats.name]))
+        for own in info.fields
+    ]
+    write_dataset_info(replace(info, fields=tuple(fields)), folder)
     rewrite(folder, partial(_ranked, ranks=ranks))
     return folder
 

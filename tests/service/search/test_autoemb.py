@@ -8,6 +8,7 @@ import pytest
 
 from models.embeddings.choice import Alternation
 from models.search.choices import AutoEmbChoice
+from models.sizing.blocks import equipartition
 from service.data.dataset import read_dataset_info
 from service.data.lookups import lookups_per_id
 from service.sizing import read_sizing
@@ -57,18 +58,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_groups_get_the_width_with_the_largest_share(folder, tmp_path):
-    options = {"candidates": (2, 4), "groups": 3, "lr": 0.2}
+    options = {"candidates": (2, 4), "groups": 3, "lr": 0.02}
     config = within(make_search(folder, "autoemb", options), output=tmp_path / "found", epochs=1)
     record = run(config)
     assert [stage["name"] for stage in record.stages] == ["super-net", "controllers", "retrain"]
     fields = read_sizing(tmp_path / "found" / "sizing.json").fields
-    stats = {stats.name: stats for stats in read_dataset_info(folder / "data").field_stats}
+    curves = {
+        own.name: own.frequency_curve for own in read_dataset_info(folder / "data").field_stats
+    }
     for name, shares in record.notes["shares"].items():
         assert np.sum(shares, axis=1) == pytest.approx(1)
-        assert sum(block.num_ids for block in fields[name]) == stats[name].num_embeddings
-        if len(shares) == 1:  # one popularity for all ids: all groups are alike, and one table
-            (block,) = fields[name]
-            assert block.embedding_dim == (2, 4, 8)[int(np.argmax(shares[0]))]
+        assert len(np.unique(np.round(shares, 9), axis=0)) > 1  # ids of a field choose apart
+        counts = lookups_per_id(folder / "data", name)
+        runs = np.searchsorted([rank for rank, _ in curves[name]], np.arange(len(counts)), "right")
+        worth = counts[:, None] * np.array(shares)[runs]  # (ids, widths)
+        starts = equipartition(counts, min(3, len(counts)))
+        groups = np.searchsorted(starts, np.arange(len(counts)), "right")
+        expected = [int((2, 4, 8)[worth[groups == group].sum(0).argmax()]) for group in groups]
+        widths = [
+            width for block in fields[name] for width in [block.embedding_dim] * block.num_ids
+        ]
+        assert widths == expected, name
 
 
 def test_groups_are_looked_up_equally_often(folder, tmp_path):
