@@ -24,6 +24,7 @@ class CollabNN(CtrModel):
         num_hidden: Width of the hidden layer.
         y_range: Bounds of the ratings; a little wider than the ratings, which a sigmoid never
             reaches. None for clicks and for unbounded ratings.
+        dropout: Share of the hidden units that a step of training leaves out.
 
     Source:
         Howard and Gugger, *Deep Learning for Coders with fastai and PyTorch*, O'Reilly 2020,
@@ -39,9 +40,11 @@ class CollabNN(CtrModel):
         *,
         num_hidden: int = 100,
         y_range: tuple[float, float] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
-        self.layers = MLP(sum(embeddings.field_dims) + num_dense, [num_hidden, 1])
+        num_inputs = sum(embeddings.field_dims) + num_dense
+        self.layers = MLP(num_inputs, [num_hidden, 1], dropout=dropout)
         self.y_range = y_range
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:

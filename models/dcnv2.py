@@ -31,6 +31,7 @@ class DCNv2(CtrModel):
         cross_layers: Number of cross layers.
         cross_rank: ``r``; 0 for a full matrix.
         hidden: Layers of the deep network.
+        dropout: Share of the hidden units that a step of training leaves out.
         structure: ``stacked``: the deep network sees the crosses; ``parallel``: it sees ``x_0``,
             and the logit sees both.
 
@@ -51,6 +52,7 @@ class DCNv2(CtrModel):
         cross_rank: int = 64,
         hidden: Sequence[int] = (512, 256),
         structure: Structure = "stacked",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
         num_inputs = sum(embeddings.field_dims) + num_dense
@@ -59,7 +61,7 @@ class DCNv2(CtrModel):
             if cross_rank
             else CrossNet(num_inputs, cross_layers)
         )
-        self.deep = MLP(num_inputs, hidden, last_activation=True)
+        self.deep = MLP(num_inputs, hidden, last_activation=True, dropout=dropout)
         self.is_parallel = structure == "parallel"
         self.last = Linear(hidden[-1] + (num_inputs if self.is_parallel else 0), 1)
 

@@ -25,6 +25,7 @@ class DeepFM(CtrModel):
         embeddings: Turns features into fields ``D`` wide.
         num_dense: ``I``; dense inputs enter the first-order terms and the deep part.
         hidden: Hidden layers of the deep part.
+        dropout: Share of the hidden units that a step of training leaves out.
 
     Source:
         Guo et al., *DeepFM: A Factorization-Machine based Neural Network for CTR Prediction*,
@@ -37,11 +38,12 @@ class DeepFM(CtrModel):
         num_dense: int,
         *,
         hidden: Sequence[int] = (400, 400, 400),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
         num_inputs = len(embeddings.field_names) * embeddings.out_dim + num_dense
         self.first_order = Linear(num_inputs, 1)
-        self.deep = MLP(num_inputs, [*hidden, 1])
+        self.deep = MLP(num_inputs, [*hidden, 1], dropout=dropout)
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that read fields side by side."""

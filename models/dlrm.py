@@ -27,6 +27,7 @@ class DLRM(CtrModel):
         num_dense: ``I``.
         bottom: Hidden layers before the dense vector.
         top: Hidden layers before the logit.
+        dropout: Share of the hidden units of the top that a step of training leaves out.
 
     Source:
         Naumov et al., *Deep Learning Recommendation Model for Personalization and Recommendation
@@ -42,6 +43,7 @@ class DLRM(CtrModel):
         *,
         bottom: Sequence[int] = (512, 256),
         top: Sequence[int] = (512, 256),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
         width = embeddings.out_dim
@@ -52,7 +54,8 @@ class DLRM(CtrModel):
             else ConstantVector(width)
         )
         self.interaction = PairwiseDots(num_vectors)
-        self.top = MLP(width + num_vectors * (num_vectors - 1) // 2, [*top, 1])
+        num_inputs = width + num_vectors * (num_vectors - 1) // 2
+        self.top = MLP(num_inputs, [*top, 1], dropout=dropout)
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that make the dense vector, and that read it and the dots."""

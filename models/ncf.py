@@ -25,6 +25,7 @@ class NCF(CtrModel):
         embeddings: Turns features into fields of any widths.
         num_dense: ``I``.
         hidden: Hidden layers.
+        dropout: Share of the hidden units that a step of training leaves out.
 
     Source:
         He et al., *Neural Collaborative Filtering*, WWW 2017, arXiv:1708.05031; layers of Ginart et
@@ -39,9 +40,11 @@ class NCF(CtrModel):
         num_dense: int,
         *,
         hidden: Sequence[int] = (128, 128, 128),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
-        self.layers = MLP(sum(embeddings.field_dims) + num_dense, [*hidden, 1])
+        num_inputs = sum(embeddings.field_dims) + num_dense
+        self.layers = MLP(num_inputs, [*hidden, 1], dropout=dropout)
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that read fields side by side."""

@@ -35,6 +35,9 @@ class DLRMNetwork:
     top: tuple[int, ...] = (512, 256)
     """Hidden layers between the interactions and the logit."""
 
+    dropout: float = 0.0
+    """Share of the hidden units of the top that a step of training leaves out."""
+
     join: Widening = "project"
     """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
     with zeros, which costs no bytes."""
@@ -43,7 +46,7 @@ class DLRMNetwork:
         """Make the network."""
         from models.dlrm import DLRM
 
-        return DLRM(embeddings, num_dense, bottom=self.bottom, top=self.top)
+        return DLRM(embeddings, num_dense, bottom=self.bottom, top=self.top, dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,9 @@ class DCNv2Network:
     hidden: tuple[int, ...] = (512, 256)
     """Layers of the deep network."""
 
+    dropout: float = 0.0
+    """Share of the hidden units that a step of training leaves out."""
+
     structure: Literal["stacked", "parallel"] = "stacked"
     """Whether the deep network sees the crosses, or the inputs beside them."""
 
@@ -83,6 +89,7 @@ class DCNv2Network:
             cross_rank=self.cross_rank,
             hidden=self.hidden,
             structure=self.structure,
+            dropout=self.dropout,
         )
 
 
@@ -97,6 +104,9 @@ class DeepFMNetwork:
     hidden: tuple[int, ...] = (400, 400, 400)
     """Hidden layers of the deep part."""
 
+    dropout: float = 0.0
+    """Share of the hidden units that a step of training leaves out."""
+
     join: Widening = "project"
     """How narrow fields become as wide as the others: ``project``ed by learned matrices, or padded
     with zeros, which costs no bytes."""
@@ -105,7 +115,7 @@ class DeepFMNetwork:
         """Make the network."""
         from models.deepfm import DeepFM
 
-        return DeepFM(embeddings, num_dense, hidden=self.hidden)
+        return DeepFM(embeddings, num_dense, hidden=self.hidden, dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,11 +149,14 @@ class WideDeepNetwork:
     hidden: tuple[int, ...] = (1024, 512, 256)
     """Hidden layers of the deep part."""
 
+    dropout: float = 0.0
+    """Share of the hidden units that a step of training leaves out."""
+
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
         from models.wide_deep import WideDeep
 
-        return WideDeep(embeddings, num_dense, hidden=self.hidden)
+        return WideDeep(embeddings, num_dense, hidden=self.hidden, dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,11 +171,14 @@ class NCFNetwork:
     hidden: tuple[int, ...] = (128, 128, 128)
     """Hidden layers."""
 
+    dropout: float = 0.0
+    """Share of the hidden units that a step of training leaves out."""
+
     def build(self, embeddings: "FieldEmbeddings", num_dense: int) -> "CtrModel":
         """Make the network."""
         from models.ncf import NCF
 
-        return NCF(embeddings, num_dense, hidden=self.hidden)
+        return NCF(embeddings, num_dense, hidden=self.hidden, dropout=self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -224,6 +240,9 @@ class CollabNNNetwork:
     num_hidden: int = 100
     """Width of the hidden layer."""
 
+    dropout: float = 0.0
+    """Share of the hidden units that a step of training leaves out."""
+
     y_range: tuple[float, float] | None = None
     """Bounds of the ratings; None for clicks and for unbounded ratings."""
 
@@ -234,7 +253,13 @@ class CollabNNNetwork:
         """Make the network."""
         from models.collabnn import CollabNN
 
-        return CollabNN(embeddings, num_dense, num_hidden=self.num_hidden, y_range=self.y_range)
+        return CollabNN(
+            embeddings,
+            num_dense,
+            num_hidden=self.num_hidden,
+            y_range=self.y_range,
+            dropout=self.dropout,
+        )
 
 
 def _check_range(y_range: tuple[float, float] | None) -> None:

@@ -27,6 +27,7 @@ class WideDeep(CtrModel):
         embeddings: Turns features into fields of any widths.
         num_dense: ``I``; dense inputs enter both parts.
         hidden: Hidden layers of the deep part.
+        dropout: Share of the hidden units that a step of training leaves out.
 
     Source:
         Cheng et al., *Wide & Deep Learning for Recommender Systems*, DLRS 2016, arXiv:1606.07792.
@@ -40,11 +41,12 @@ class WideDeep(CtrModel):
         num_dense: int,
         *,
         hidden: Sequence[int] = (1024, 512, 256),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(embeddings, num_dense)
         num_inputs = sum(embeddings.field_dims) + num_dense
         self.wide = Linear(num_inputs, 1)
-        self.deep = MLP(num_inputs, [*hidden, 1])
+        self.deep = MLP(num_inputs, [*hidden, 1], dropout=dropout)
 
     def axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """The layers that read fields side by side."""

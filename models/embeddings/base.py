@@ -3,42 +3,18 @@
 # Shapes:  B batch, D out_dim, D_f width of field f's vector
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchrec import EmbeddingBagCollection
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 from models.embeddings.vectors import FieldVectors
+from models.turn import TakesTurns
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """What a step of training is about to move, and how far training is."""
-
-    moves_weights: bool = True
-    """Whether tables and layers move; else they keep values and optimizer state to the bit."""
-    moves_architecture: bool = False
-    is_regularised: bool = True
-    """Whether the penalty of vectors is minimised with the loss. What becomes of tables is to be
-    judged by the loss of examples that they have not learned from, and by nothing else."""
-    step: int = 0
-    """Steps of the weights before this one."""
-    num_examples: int = 0
-    """Examples of all ranks that the weights have learned from before this step."""
-    seed: int = 0
-    """Of the run."""
-
-    def generator(self) -> torch.Generator:
-        """Noise of this step: the same on all ranks, and in a run that is resumed."""
-        entropy = np.random.SeedSequence([self.seed, self.step, self.moves_architecture])
-        return torch.Generator().manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
-
-
-class FieldEmbeddings(nn.Module, ABC):
+class FieldEmbeddings(TakesTurns, ABC):
     """What every model is handed: looks up, pools and brings the fields side by side.
 
     `TrainPipelineSparseDist` traces ``forward`` with stand-ins for tensors. What looks into them,
@@ -51,8 +27,6 @@ class FieldEmbeddings(nn.Module, ABC):
         field_dims: ``D_f``; all ``out_dim`` where the model needs equal widths.
         out_dim: ``D``, the widest of them.
         tables: The only collection of tables, those of the choice's ``layout``.
-        turn: What the step that is being made moves; not to be looked at in evaluation, when
-            ``training`` is False.
     """
 
     architecture: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +36,6 @@ class FieldEmbeddings(nn.Module, ABC):
     field_dims: tuple[int, ...]
     out_dim: int
     tables: EmbeddingBagCollection
-    turn: Turn = Turn()
 
     @abstractmethod
     def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
@@ -75,10 +48,6 @@ class FieldEmbeddings(nn.Module, ABC):
             - Output: of every field a vector ``(B, D_f)``; ``FieldVectors(tensor)`` of them side
               by side is enough.
         """
-
-    def take_turn(self, turn: Turn) -> None:
-        """Hear what the next step moves."""
-        self.turn = turn
 
     def look_up(self, features: KeyedJaggedTensor) -> KeyedTensor:
         """The pooled vectors of all tables; of tables that are not to move, without gradients.

@@ -1,11 +1,13 @@
-"""A stack of linear layers with ReLU between them."""
+"""A stack of linear layers with ReLU between them, and dropout behind it."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from models.layers.linear import Linear
+from models.layers.dropout import Dropout
+from models.layers.linear import Activation, Linear
 
 
 class MLP(nn.Sequential):
@@ -18,10 +20,11 @@ class MLP(nn.Sequential):
         in_features: Width of the input.
         layer_sizes: Width of every layer, in order; at least one.
         last_activation: Whether a ReLU follows the last layer, as below an interaction.
+        dropout: Share of the units behind every ReLU that a step of training leaves out.
         device: Where parameters are created.
 
     Raises:
-        ValueError: If there are no layers, or a width is below 1.
+        ValueError: If there are no layers, a width is below 1, or dropout leaves nothing.
 
     Shape:
         - Input: ``(..., in_features)``.
@@ -33,6 +36,8 @@ class MLP(nn.Sequential):
         in_features: int,
         layer_sizes: Sequence[int],
         last_activation: bool = False,
+        *,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
     ) -> None:
         widths = [in_features, *layer_sizes]
@@ -41,18 +46,14 @@ class MLP(nn.Sequential):
                 f"in_features={in_features}, layer_sizes={list(layer_sizes)}; "
                 f"expected one layer or more, every width at least 1"
             )
-        last = len(layer_sizes) - 1
-        super().__init__(
-            *(
-                Linear(
-                    widths[index],
-                    widths[index + 1],
-                    activation="relu" if index < last or last_activation else "none",
-                    device=device,
-                )
-                for index in range(len(layer_sizes))
-            )
-        )
+        layers: list[nn.Module] = []
+        for index, (width, next_width) in enumerate(pairwise(widths), 1):
+            is_active = index < len(layer_sizes) or last_activation
+            activation: Activation = "relu" if is_active else "none"
+            layers.append(Linear(width, next_width, activation=activation, device=device))
+            if dropout and is_active:
+                layers.append(Dropout(dropout, place=index))
+        super().__init__(*layers)
 
     def folded(self, inputs: Tensor, fold: Callable[[Tensor], Tensor]) -> Tensor:
         """The same on inputs before a linear map that ``fold`` multiplies into the first weight."""

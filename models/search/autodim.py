@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from models.embeddings.base import FieldEmbeddings, Turn
+from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Pooling
 from models.embeddings.mixed import bag_collection, tables_apart
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import EPSILON, MOMENTUM
 from models.layers.moments import pooled_moments
 from models.layout import Layout
+from models.turn import Turn
 
 COLDEST: Final = 0.01
 """Lowest temperature of the choice."""

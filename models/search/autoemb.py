@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from models.embeddings.base import FieldEmbeddings, Turn
+from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import bag_collection, tables_apart
 from models.embeddings.vectors import FieldVectors
@@ -19,6 +19,7 @@ from models.layers.batch_norm import ColumnNorm
 from models.layout import Layout
 from models.search.autodim import unit_length
 from models.search.popularity_runs import Runs
+from models.turn import Turn
 
 NUM_HIDDEN: Final = 16
 

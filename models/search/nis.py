@@ -12,12 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import MixedEmbeddings
 from models.embeddings.vectors import FieldVectors
 from models.search.nis_options import Sizes, cells_of, reward
 from models.tables import SizingPlan
+from models.turn import Turn
 
 MOMENTUM: Final = 0.9
 """Share of the baseline that stays at every reward."""

@@ -10,10 +10,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import MixedEmbeddings
 from models.embeddings.vectors import FieldVectors
+from models.turn import Turn
 
 
 class OptEmbedEmbeddings(MixedEmbeddings):

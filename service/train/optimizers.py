@@ -22,8 +22,8 @@ from torchrec.optim.keyed import CombinedOptimizer, KeyedOptimizer, KeyedOptimiz
 from torchrec.optim.optimizers import in_backward_optimizer_filter
 from torchrec.optim.rowwise_adagrad import RowWiseAdagrad
 
-from models.embeddings.base import Turn
 from models.tables import SparseOptimizer, is_fused
+from models.turn import Turn
 from service.config import OptimizerConfig
 
 FUSED_OPTIMIZERS: Final[Mapping[SparseOptimizer, type[Optimizer]]] = MappingProxyType(

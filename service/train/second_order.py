@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
-from models.embeddings.base import FieldEmbeddings, Turn
 from models.search.darts import architecture_gradient
+from models.turn import TakesTurns, Turn
 from service.data.batch import Batch
 from service.train.optimizers import Optimizers
 
@@ -39,7 +39,7 @@ class LookAhead:
             )
         self._model, self._step_size, self._device = model, step_size, device
         self._weights, self._architecture = optimizer.parts()
-        self._embeddings = [m for m in model.modules() if isinstance(m, FieldEmbeddings)]
+        self._listeners = [m for m in model.modules() if isinstance(m, TakesTurns)]
 
     def differentiate(self, train: Batch, other: Batch, turn: Turn) -> None:
         """Leave the gradient of the architecture in its parameters, and none in the weights.
@@ -64,8 +64,8 @@ class LookAhead:
         _leave(self._architecture, found)
 
     def _loss(self, batch: Batch, turn: Turn) -> Tensor:
-        for embeddings in self._embeddings:
-            embeddings.take_turn(turn)
+        for module in self._listeners:
+            module.take_turn(turn)
         loss: Tensor = self._model(batch.to(self._device))[0]
         return loss
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from models.embeddings.base import FieldEmbeddings, Turn
+from models.turn import TakesTurns, Turn
 from service.checkpoint import Progress
 from service.checkpoint.optimizer_state import fused_kernels
 from service.config import TrainConfig
@@ -51,7 +51,7 @@ class Turns:
     ) -> None:
         self._seed, self._optimizer, self._train = config.seed, optimizer, data.train
         self._alternation = alternation = config.embeddings.alternation
-        self._embeddings = [m for m in model.modules() if isinstance(m, FieldEmbeddings)]
+        self._listeners = [m for m in model.modules() if isinstance(m, TakesTurns)]
         self._kernels = {id(kernel): kernel for kernel in fused_kernels(model).values()}
         self._other: Loader | None = None
         self._ahead: LookAhead | None = None
@@ -159,8 +159,8 @@ class Turns:
 
     def _take(self, turn: Turn) -> None:
         self._optimizer.turn = turn
-        for embeddings in self._embeddings:
-            embeddings.take_turn(turn)
+        for module in self._listeners:
+            module.take_turn(turn)
 
     @contextmanager
     def _uncounted(self) -> Iterator[None]:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.choices import AutoDimChoice
 from models.search.autodim import Mixture, gumbel_softmax, temperature, unit_length
 from models.tables import Block, SizingPlan
+from models.turn import Turn
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from models.embeddings.base import Turn
 from models.fm import pairwise_interactions
 from models.search.autodim import Mixture
+from models.turn import Turn
 
 CANDIDATES = (2, 4, 8, 16)
 FIELDS, IDS, BATCH = 6, 60, 1024

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.layers.batch_norm import EPSILON
 from models.search.autoemb import Controller, SoftMixture
 from models.search.choices import AutoEmbChoice
 from models.search.popularity_runs import runs_of
 from models.tables import Block, FieldStats, SizingPlan
+from models.turn import Turn
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
 from service.search.methods.autoemb import group_worth, profiles

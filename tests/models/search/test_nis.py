@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.search.choices import NISChoice
 from models.search.nis import MOMENTUM, Controller
 from models.search.nis_options import cells_of, reward
 from models.tables import Block, SizingPlan
+from models.turn import Turn
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import MixedEmbeddings
 from models.search.choices import OptEmbedChoice
 from models.search.optembed import RandomPrefixes, draws
 from models.tables import Block, SizingPlan
+from models.turn import Turn
 from service.data.batch import FeatureBuilder
 from service.data.examples import Columns, ListColumn
 

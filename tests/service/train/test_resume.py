@@ -28,7 +28,7 @@ def command(config: TrainConfig, *flags: str, every: int = 7) -> list[str]:
         *("--data", str(config.data), "--sizing", str(config.sizing)),
         *("--output", str(config.output), "--batch-size", str(config.batch_size)),
         *("--epochs", "2", "--max-steps", "0", "--matmul", "mkl", "--nproc", str(config.nproc)),
-        *("--log-every", "5", "--checkpoint-every", str(every), *flags),
+        *("--log-every", "5", "--checkpoint-every", str(every), "--network.dropout", "0.1", *flags),
     ]
 
 

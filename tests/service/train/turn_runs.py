@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from models.embeddings.base import Turn
 from models.embeddings.choice import Alternation
 from models.embeddings.choices import AutoDimChoice
 from models.layers.linear import set_matmul
 from models.networks import FMNetwork
+from models.turn import Turn
 from service.checkpoint import Progress, StoredTensors, last_checkpoint
 from service.checkpoint.optimizer_state import OptimizerView
 from service.config import TrainConfig

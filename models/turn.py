@@ -1,0 +1,51 @@
+"""Whose turn it is in training, heard by all modules whose steps are not all alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """What a step of training is about to move, and how far training is."""
+
+    moves_weights: bool = True
+    """Whether tables and layers move; else they keep values and optimizer state to the bit."""
+    moves_architecture: bool = False
+    is_regularised: bool = True
+    """Whether the penalty of vectors is minimised with the loss. What becomes of tables is to be
+    judged by the loss of examples that they have not learned from, and by nothing else."""
+    step: int = 0
+    """Steps of the weights before this one."""
+    num_examples: int = 0
+    """Examples of all ranks that the weights have learned from before this step."""
+    seed: int = 0
+    """Of the run."""
+
+    def generator(self, *place: int, device: torch.device | str | None = None) -> torch.Generator:
+        """Noise of this step: the same in a run that is resumed, and on all ranks.
+
+        Args:
+            place: Numbers that tell this noise from others of the step.
+            device: Where it is made.
+        """
+        entropy = np.random.SeedSequence([self.seed, self.step, self.moves_architecture, *place])
+        seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator(device or "cpu").manual_seed(seed)
+
+
+class TakesTurns(nn.Module):
+    """A module that is told before every step of training which one it is.
+
+    Attributes:
+        turn: What the step that is being made moves; not to be looked at in evaluation, when
+            ``training`` is False.
+    """
+
+    turn: Turn = Turn()
+
+    def take_turn(self, turn: Turn) -> None:
+        """Hear what the next step moves."""
+        self.turn = turn
