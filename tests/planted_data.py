@@ -25,6 +25,7 @@ from service.data.dataset import (
     SplitInfo,
     write_dataset_info,
 )
+from service.data.ingest.vocabulary import frequency_curve
 from service.data.part_file import parts_schema
 from tests.datasets import write_part
 
@@ -181,12 +182,18 @@ def _write_info(
 ) -> None:
     num_train = splits["train"].num_rows
     (folder / "vocab").mkdir()
+    stats = []
     for name, num_ids in rows.items():
         counts = np.bincount(columns[name][:num_train], minlength=num_ids)
         pq.write_table(pa.table({"count": counts}), folder / "vocab" / f"{name}.parquet")
-    stats = [
-        FieldStats(name=name, num_embeddings=n, num_lookups=num_train) for name, n in rows.items()
-    ]
+        stats.append(
+            FieldStats(
+                name=name,
+                num_embeddings=num_ids,
+                num_lookups=num_train,
+                frequency_curve=frequency_curve(counts),
+            )
+        )
     info = DatasetInfo(
         source="synthetic",
         task="click",
