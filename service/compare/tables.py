@@ -10,7 +10,7 @@ from typing import Final
 
 from service.compare.costs import UNITS, Cost
 from service.compare.frontier import LOWER_IS_BETTER, Point
-from service.compare.spec import CompareSpec
+from service.compare.spec import CompareSpec, Metric
 from service.compare.statistics import Summary
 from service.run_folder import without_nan
 
@@ -19,6 +19,8 @@ COST_COLUMNS: Final = (
     *("search_examples", "search_seconds", "training_examples", "training_seconds"),
     *("search_by_base_examples", "search_by_base_seconds", "peak_memory_by_base"),
 )
+BESIDE: Final[Metric] = "log_loss"
+"""Score of clicks that stands beside the one that is drawn."""
 OWN: Final = "own"
 """Budget of plans that have the widths their scheme asks for."""
 SEARCH_TITLES: Final = (
@@ -51,6 +53,7 @@ def as_csv(points: Sequence[Point]) -> str:
                 "low",
                 "high",
                 "n",
+                BESIDE,
             ),
             *("difference", "difference_low", "difference_high", "difference_n", "seconds"),
             *("warm_up_seconds", *COST_COLUMNS),
@@ -63,7 +66,7 @@ def as_csv(points: Sequence[Point]) -> str:
             [
                 *(point.recipe, point.sizing, point.budget, point.dtype),
                 *(*point.figures.values(), point.metric),
-                *(*_numbers(score.mean, score.sd, score.low, score.high), score.n),
+                *(*_numbers(score.mean, score.sd, score.low, score.high), score.n, _beside(point)),
                 *(*compared, f"{point.seconds:.2f}", f"{point.warm_up_seconds:.2f}"),
                 *_cost_cells(point.cost),
             ]
@@ -111,15 +114,17 @@ def _points_table(spec: CompareSpec, points: Sequence[Point]) -> str:
     title = f"{points[0].split} {metric} ± sd ({better} is better)"
     versus = f"minus {spec.baseline}, paired [95 %]"
     head = ["sizing", "budget", "widths", "EP", "EP + proj.", "training bytes", "serving bytes"]
+    beside = [BESIDE.replace("_", " ")] if any(map(_beside, points)) else []
     is_searched = any(point.cost.is_searched for point in points)
     times = SEARCH_TITLES if is_searched else ("s a run",)
-    lines = [[*head, title, "seeds", versus, "", *times]]
+    lines = [[*head, title, *beside, "seeds", versus, "", *times]]
     for point in points:
         figures = [f"{value:,.0f}" for value in point.figures.values()]
         lines.append(
             [
                 *(point.name, point.budget or OWN, widths_text(point), *figures),
-                *(_mean_and_sd(point.score), str(point.score.n)),
+                *(_mean_and_sd(point.score), *([_beside(point)] if beside else [])),
+                str(point.score.n),
                 *(_interval(point.difference), point.verdict),
                 *(_search_cells(point.cost) if is_searched else [_seconds(point)]),
             ]
@@ -184,6 +189,14 @@ def _mean_and_sd(score: Summary | None) -> str:
     if score is None or not score.n:
         return ""
     return f"{score.mean:.5f}" + (f" ± {score.sd:.5f}" if score.n > 1 else "")
+
+
+def _beside(point: Point) -> str:
+    """Mean of the score that stands beside the one that is drawn, where there is one."""
+    score = point.scores.get(BESIDE)
+    if point.metric == BESIDE or score is None or not score.n:
+        return ""
+    return f"{score.mean:.5f}"
 
 
 def _interval(difference: Summary | None) -> str:

@@ -111,6 +111,23 @@ def test_json_csv_and_markdown_say_the_same():
     assert markdown.count("| 7.0 + 2.0 |") == 2, "the warm-up's time counts"
 
 
+def test_log_loss_of_clicks_stands_beside_their_auc():
+    cells, records = recorded()
+    for record in list(records.values())[1:]:
+        if record["status"] == "done":
+            loss = record["test"]["mse"]
+            record |= {"test": {"auc": 1 - loss, "log_loss": loss}, "slices": {}}
+    found = frontier(SPEC, cells, records)
+    expected = [f"{point.scores['log_loss'].mean:.5f}" for point in found]
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert [f"{float(row['log_loss']):.5f}" for row in rows] == expected
+    head, _, *lines = as_markdown(SPEC, found, {}).split("\n\n")[1].splitlines()
+    place = head.split(" | ").index("log loss")
+    assert [line.split(" | ")[place] for line in lines] == expected
+    only = frontier(replace(SPEC, metric="log_loss"), cells, records)
+    assert "| log loss |" not in as_markdown(SPEC, only, {}), "once is enough"
+
+
 def test_what_trained_longer_than_its_baseline_is_named():
     note = "Trained longer than uniform, by a warm-up: narrow."
     assert note in as_markdown(SPEC, points(), {})
