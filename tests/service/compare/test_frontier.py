@@ -121,9 +121,11 @@ def test_log_loss_of_clicks_stands_beside_their_auc():
     expected = [f"{point.scores['log_loss'].mean:.5f}" for point in found]
     rows = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert [f"{float(row['log_loss']):.5f}" for row in rows] == expected
-    head, _, *lines = as_markdown(SPEC, found, {}).split("\n\n")[1].splitlines()
-    place = head.split(" | ").index("log loss")
-    assert [line.split(" | ")[place] for line in lines] == expected
+    markdown = as_markdown(SPEC, found, {})
+    assert "(higher is better) | log loss | seeds |" in markdown
+    assert all(
+        f"| {loss} | {p.score.n} |" in markdown for loss, p in zip(expected, found, strict=True)
+    )
     only = frontier(replace(SPEC, metric="log_loss"), cells, records)
     assert "| log loss |" not in as_markdown(SPEC, only, {}), "once is enough"
 
