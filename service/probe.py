@@ -149,7 +149,7 @@ def sample(
     Raises:
         ValueError: If the split is empty.
     """
-    if split not in info.splits or not info.splits[split].num_rows:
+    if not info.has_rows(split):
         raise ValueError(
             f"{data} has no {split} examples, and spectral sizing judges directions by examples "
             f"that the warm-up was not trained on; prepare with --fractions 0.8 0.1 0.1"

@@ -134,6 +134,10 @@ class DatasetInfo:
         """Statistics of every field, the input of a sizing scheme."""
         return tuple(info.stats for info in self.fields)
 
+    def has_rows(self, split: Split) -> bool:
+        """Whether a split is there and not empty."""
+        return split in self.splits and self.splits[split].num_rows > 0
+
     @property
     def dense_names(self) -> tuple[str, ...]:
         """Names of the dense columns in order."""

@@ -80,8 +80,7 @@ class SearchConfig:
         Raises:
             ValueError: If there are none.
         """
-        has_some = "validation" in info.splits and info.splits["validation"].num_rows > 0
-        if self.method.needs_validation and not has_some:
+        if self.method.needs_validation and not info.has_rows("validation"):
             raise ValueError(
                 f"{self.train.data} has no validation examples, and {self.method.kind} judges by "
                 f"them; prepare with --fractions 0.8 0.1 0.1"

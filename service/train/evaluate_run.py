@@ -142,10 +142,10 @@ def evaluate_run(config: EvaluateConfig) -> EvaluateResult:
 
 def _check_rows(info: DatasetInfo, split: Split, data: Path) -> None:
     """Refuse a split without rows, and name those that have some."""
-    if split in info.splits and info.splits[split].num_rows:
+    if info.has_rows(split):
         return
     order: tuple[Split, ...] = ("test", "validation", "train")  # the least trained on first
-    filled = [name for name in order if name in info.splits and info.splits[name].num_rows]
+    filled = [name for name in order if info.has_rows(name)]
     way_out = "prepare it again"
     if filled:
         way_out = f"give --split {filled[0]} (splits with rows: {', '.join(filled)})"

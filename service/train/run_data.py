@@ -58,7 +58,7 @@ class RunData:
 
     def has_rows(self, split: Split) -> bool:
         """Whether a split is there and not empty."""
-        return split in self._info.splits and self._info.splits[split].num_rows > 0
+        return self._info.has_rows(split)
 
     def loader(self, split: Split, *, is_shuffled: bool = False) -> Loader:
         """Read a split, in the order of the run's seed or in that of its parts."""

@@ -1,5 +1,6 @@
 """``mixdim search sseds``: a uniform training, a backward pass, the dimensions that matter."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,6 +23,8 @@ from models.sizing.searched import Searched
 from models.tables import WIDTH_STEP
 from service.search.methods.base import Found
 from service.sizing import SizingFile
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from service.search.search import Search
@@ -82,6 +85,12 @@ class SSEDS:
         widths = [w for w in width_grid("mult4", 1, search.config.dim) if w % self.group == 0]
         if self.spend == "exact":
             search.check_budget(widths)
+        if not search.info.has_rows("validation"):
+            logger.warning(
+                "%s has no validation examples: the base trains all of its epochs, and saliencies "
+                "of what it has learned by heart say little",
+                search.config.train.data,
+            )
         changes = {"epochs": self.epochs} if self.epochs else {}
         base = search.train("base", search.uniform(), patience=1, **changes)
         gradient = search.measure("saliency", lambda: self._gradient(search, base))

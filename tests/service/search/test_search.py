@@ -31,6 +31,13 @@ def test_data_without_validation_examples_are_refused_before_anything_is_trained
     assert not list(tmp_path.rglob("search.json"))
 
 
+def test_a_base_that_cannot_stop_early_is_said_to_be_one(tmp_path, caplog):
+    write_dataset(tmp_path / "data", rows={"train": 256, "validation": 0, "test": 8})
+    config = within(make_search(tmp_path, "sseds"), output=tmp_path / "found", max_steps=2)
+    assert run(config).status == "done"
+    assert "data has no validation examples: the base trains all of its epochs" in caplog.text
+
+
 def test_the_best_trial_on_validation_is_taken_and_not_trained_again(folder, tmp_path):
     options = {"candidates": (1, 2, 4, 8), "trials": 4}
     config = within(make_search(folder, "random", options), output=tmp_path / "found")
