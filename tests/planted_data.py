@@ -29,7 +29,6 @@ from service.data.ingest.vocabulary import frequency_curve
 from service.data.part_file import parts_schema
 from tests.datasets import write_part
 
-LARGE, SMALL = 800, 32
 LATENT_DIM: Final = 16
 Ids = dict[str, npt.NDArray[np.int64]]
 
@@ -40,6 +39,8 @@ def _fields(*ranks: int) -> dict[str, int]:
 
 THREE_CLASSES: Final = _fields(8, 8, 8, 8, 1, 1, 1, 1, 0, 0, 0, 0)
 """Wide, narrow and noise, each twice large and twice small."""
+SIX: Final = _fields(6, 6, 1, 1, 0, 0)
+"""The same, each once large and once small."""
 
 
 class Planted(Protocol):
@@ -50,6 +51,11 @@ class Planted(Protocol):
         """Dimensions that a field's vectors span; 0 for noise."""
         ...
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Ids of large and of small fields."""
+        ...
+
     def draw(self, rng: np.random.Generator, num_rows: int) -> tuple[Ids, npt.NDArray[np.float64]]:
         """Ids by field, and the chance of a click ``(B,)``."""
         ...
@@ -57,7 +63,7 @@ class Planted(Protocol):
 
 def rows_of(planted: Planted) -> dict[str, int]:
     """Ids of every field: large and small ones in turns, so that size says nothing of rank."""
-    return {name: (LARGE, SMALL)[place % 2] for place, name in enumerate(planted.ranks)}
+    return {name: planted.sizes[place % 2] for place, name in enumerate(planted.ranks)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,7 @@ class FactorisationTeacher:
     """A factorisation machine; ids by ``1 / rank``, normal vectors in a subspace of each field."""
 
     ranks: Mapping[str, int] = field(default_factory=lambda: _fields(8, 8, 4, 4, 2, 2, 1, 1, 0, 0))
+    sizes: tuple[int, int] = (800, 32)
 
     def draw(self, rng: np.random.Generator, num_rows: int) -> tuple[Ids, npt.NDArray[np.float64]]:
         """Draw ids and what they say."""
@@ -95,6 +102,7 @@ class NetworkTeacher:
     ranks: Mapping[str, int] = field(
         default_factory=lambda: _fields(8, 8, 8, 8, 1, 1, 1, 1, 0, 0, 0, 0)
     )
+    sizes: tuple[int, int] = (800, 32)
     hidden: int = 48
 
     def draw(self, rng: np.random.Generator, num_rows: int) -> tuple[Ids, npt.NDArray[np.float64]]:
@@ -122,9 +130,11 @@ TEACHERS: Final[Mapping[str, Planted]] = MappingProxyType(
     {
         "factorisation": FactorisationTeacher(ranks=THREE_CLASSES),
         "network": NetworkTeacher(),
+        "factorisation, six": FactorisationTeacher(ranks=SIX, sizes=(300, 50)),
+        "network, six": NetworkTeacher(ranks=SIX, sizes=(300, 50)),
     }
 )
-"""What searches are measured on."""
+"""What searches are measured on; nothing was ever set on those of six fields."""
 
 
 def write_planted(

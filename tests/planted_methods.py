@@ -22,7 +22,7 @@ from service.search.config import SearchConfig
 from service.search.methods import METHODS
 from service.search.run import SIZING_FILE, search
 from service.sizing import read_sizing
-from tests.planted_data import LARGE, SMALL, TEACHERS, rows_of, write_planted
+from tests.planted_data import TEACHERS, rows_of, write_planted
 
 DIM: Final = 16
 OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -140,7 +140,8 @@ def order_of(
         whether these means fall in this order; Spearman's correlation of widths and ranks.
     """
     classes = sorted(set(ranks.values()), reverse=True)
-    sizes = {"all": (LARGE, SMALL), "large": (LARGE,), "small": (SMALL,)}
+    small, large = sorted(set(rows.values()))
+    sizes = {"all": (large, small), "large": (large,), "small": (small,)}
     means = {
         size: [
             fmean(widths[n] for n, rank in ranks.items() if rank == of and rows[n] in of_size)
