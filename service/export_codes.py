@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from models.embeddings.coded import DPQChoice, MGQEChoice
-from models.embeddings.dpq import Codes, Quantizer
+from models.embeddings.dpq import Codes
+from models.embeddings.quantizer import Quantizer
 from models.tables import Table
 from service.checkpoint import StoredTensors, best_checkpoint
 from service.coded_tables import (

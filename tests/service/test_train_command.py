@@ -52,7 +52,8 @@ def test_flags_override_a_file_that_overrides_the_defaults(tmp_path, capsys):
     used = json.loads((config.output / "run.json").read_text())["config"]
     assert result["steps"] == used["max_steps"] == 2
     assert used["log_every"] == 1
-    assert used["network"] == {"kind": "deepfm", "hidden": [8], "join": "project"}
+    network = {"kind": "deepfm", "hidden": [8], "dropout": 0.0, "join": "project"}
+    assert used["network"] == network
 
 
 def test_evaluate_prints_the_scores_of_the_run(tmp_path, capsys):

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
-from models.embeddings import dpq
+from models.embeddings import quantizer as module
 from models.embeddings.choice import Surroundings
 from models.embeddings.coded import DPQChoice, MGQEChoice
-from models.embeddings.dpq import DPQEmbeddings, Quantizer, responses_of
+from models.embeddings.dpq import DPQEmbeddings
+from models.embeddings.quantizer import Quantizer, responses_of
 from models.layers.batch_norm import EPSILON
 from models.sizing import Uniform
 from models.tables import FieldStats, Table
@@ -86,7 +87,7 @@ def oracle(own, queries, rare, weights, temperature=1.0):
 @pytest.mark.parametrize("shares_groups", [False, True])
 @pytest.mark.parametrize("variant", ["vq", "sx"])
 def test_vectors_and_gradients_are_those_of_a_loop(variant, shares_groups, monkeypatch):
-    monkeypatch.setattr(dpq, "CACHED_RESPONSES", 5 * GROUPS * CODES)  # four blocks
+    monkeypatch.setattr(module, "CACHED_RESPONSES", 5 * GROUPS * CODES)  # four blocks
     options = {"shares_groups": shares_groups, "num_rare_codes": RARE_CODES}
     own = quantizer(variant, temperature=0.7, **options)
     queries = torch.randn(BATCH, FIELDS, GROUPS * WIDTH, dtype=torch.float64, requires_grad=True)
