@@ -1,5 +1,6 @@
 """NIS on real runs: who learns when and from what, on any ranks, and the plan of the controller."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,3 +112,12 @@ def test_the_controller_learns_where_steps_are_limited(folder, tmp_path):
 def test_options_that_make_no_sense_are_refused(options, message, folder, tmp_path):
     with pytest.raises(ValueError, match=message):
         run(within(make_search(folder, "nis", options), output=tmp_path / "found"))
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("plateau", "constant"), ("cosine", "cosine")])
+def test_no_validation_slows_down_what_is_still_open(asked, kept, folder, tmp_path):
+    config = make_search(folder, "nis", retrain=False)
+    optimizer = replace(config.train.optimizer, schedule=asked)
+    run(within(config, output=tmp_path, optimizer=optimizer, epochs=1))
+    used = json.loads((tmp_path / "stages" / "super-net" / "run.json").read_text())["config"]
+    assert used["optimizer"]["schedule"] == kept
