@@ -31,9 +31,9 @@ class DCNv2(CtrModel):
         cross_layers: Number of cross layers.
         cross_rank: ``r``; 0 for a full matrix.
         hidden: Layers of the deep network.
-        dropout: Share of the hidden units that a step of training leaves out.
         structure: ``stacked``: the deep network sees the crosses; ``parallel``: it sees ``x_0``,
             and the logit sees both.
+        dropout: Share of the hidden units that a step of training leaves out.
 
     Source:
         Wang et al., *DCN V2: Improved Deep & Cross Network and Practical Lessons for Web-scale

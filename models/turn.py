@@ -37,7 +37,7 @@ class Turn:
 
 
 class TakesTurns(nn.Module):
-    """A module that is told before every step of training which one it is.
+    """A module that hears before every step of training which one it is, see `announce`.
 
     Attributes:
         turn: What the step that is being made moves; not to be looked at in evaluation, when
@@ -49,3 +49,10 @@ class TakesTurns(nn.Module):
     def take_turn(self, turn: Turn) -> None:
         """Hear what the next step moves."""
         self.turn = turn
+
+
+def announce(turn: Turn, model: nn.Module) -> None:
+    """Tell all of a model's modules that take turns, inner ones too, which step comes."""
+    for module in model.modules():
+        if isinstance(module, TakesTurns):
+            module.take_turn(turn)

@@ -19,7 +19,7 @@ from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import EPSILON, MOMENTUM
 from models.layers.moments import pooled_moments
 from models.layout import Layout
-from models.turn import Turn
+from models.turn import TakesTurns, Turn
 
 COLDEST: Final = 0.01
 """Lowest temperature of the choice."""
@@ -83,7 +83,6 @@ class AutoDimEmbeddings(FieldEmbeddings):
     def take_turn(self, turn: Turn) -> None:
         """Hear what the next step moves."""
         super().take_turn(turn)
-        self.mixture.turn = turn
         searched = turn.num_examples - self.pretrain_examples
         is_searching = turn.moves_architecture or searched > 0 or not self.pretrain_examples
         self.mixture.temperature = temperature(searched, self.decay) if is_searching else None
@@ -95,7 +94,7 @@ class AutoDimEmbeddings(FieldEmbeddings):
         return FieldVectors(self.mixture(vectors, weights))
 
 
-class Mixture(nn.Module):
+class Mixture(TakesTurns):
     """Bring candidates to one width, normalise and weigh them; the weights are the architecture.
 
     All of it is linear once the batch's mean and covariance are known: candidate ``n`` is columns
@@ -117,8 +116,6 @@ class Mixture(nn.Module):
     """Running, of every candidate's vectors before they are normalised, ``(N, D)``."""
     variance: Tensor
     """Running, unbiased, ``(N, D)``."""
-
-    turn: Turn = Turn()
 
     temperature: float | None = 1.0
     """Of the choice in training; None while nothing is chosen yet and all weigh the same."""

@@ -19,7 +19,7 @@ from models.layers.batch_norm import ColumnNorm
 from models.layout import Layout
 from models.search.autodim import unit_length
 from models.search.popularity_runs import Runs
-from models.turn import Turn
+from models.turn import TakesTurns
 
 NUM_HIDDEN: Final = 16
 
@@ -70,11 +70,6 @@ class AutoEmbEmbeddings(FieldEmbeddings):
         self.popularity = Popularity([(widest[name], runs[name]) for name in self.field_names])
         self.controller = Controller(len(self.field_names), len(candidates))
         self.mixture = SoftMixture(len(self.field_names), candidates)
-
-    def take_turn(self, turn: Turn) -> None:
-        """Hear which step comes: normalisation follows the batches of the weights alone."""
-        super().take_turn(turn)
-        self.mixture.turn = turn
 
     def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up all candidates of every field and mix them."""
@@ -146,16 +141,16 @@ class Controller(nn.Module):
         return torch.softmax(logits, dim=2)
 
 
-class SoftMixture(nn.Module):
+class SoftMixture(TakesTurns):
     """Bring candidates to one width, normalise, squash and add them up by their shares.
+
+    What it normalises by in evaluation follows the batches of the weights alone.
 
     Shape:
         - Input: vectors ``(B, F, sum of d_n)``, shares ``(B, F, N)``, weights of examples ``(B,)``
           or None.
         - Output: ``(B, F * D)``.
     """
-
-    turn: Turn = Turn()
 
     def __init__(self, num_fields: int, widths: Sequence[int]) -> None:
         super().__init__()

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import MixedEmbeddings
 from models.embeddings.vectors import FieldVectors
-from models.turn import Turn
+from models.turn import TakesTurns, Turn
 
 
 class OptEmbedEmbeddings(MixedEmbeddings):
@@ -43,17 +43,12 @@ class OptEmbedEmbeddings(MixedEmbeddings):
         )
         self.prefixes = RandomPrefixes(len(self.field_names), candidates, self.out_dim)
 
-    def take_turn(self, turn: Turn) -> None:
-        """Hear which step comes: the widths are drawn by its number."""
-        super().take_turn(turn)
-        self.prefixes.turn = turn
-
     def forward(self, features: KeyedJaggedTensor, weights: Tensor | None = None) -> FieldVectors:
         """Look up every field, and hide what is behind the widths that are drawn."""
         return FieldVectors(self.prefixes(super().forward(features, weights).side_by_side))
 
 
-class RandomPrefixes(nn.Module):
+class RandomPrefixes(TakesTurns):
     """Zeros behind a random width of every example's fields; holds no tables itself.
 
     An example's draws follow from the run's seed, the step and its position in the global batch
@@ -63,7 +58,6 @@ class RandomPrefixes(nn.Module):
         - Input and output: ``(B, F * D)``.
     """
 
-    turn: Turn = Turn()
     shown: Tensor
     """``(N, D)``: 1 for the columns of a candidate."""
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 
 from models.search.darts import architecture_gradient
-from models.turn import TakesTurns, Turn
+from models.turn import Turn, announce
 from service.data.batch import Batch
 from service.train.optimizers import Optimizers
 
@@ -39,7 +39,6 @@ class LookAhead:
             )
         self._model, self._step_size, self._device = model, step_size, device
         self._weights, self._architecture = optimizer.parts()
-        self._listeners = [m for m in model.modules() if isinstance(m, TakesTurns)]
 
     def differentiate(self, train: Batch, other: Batch, turn: Turn) -> None:
         """Leave the gradient of the architecture in its parameters, and none in the weights.
@@ -64,8 +63,7 @@ class LookAhead:
         _leave(self._architecture, found)
 
     def _loss(self, batch: Batch, turn: Turn) -> Tensor:
-        for module in self._listeners:
-            module.take_turn(turn)
+        announce(turn, self._model)
         loss: Tensor = self._model(batch.to(self._device))[0]
         return loss
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from models.turn import TakesTurns, Turn
+from models.turn import Turn, announce
 from service.checkpoint import Progress
 from service.checkpoint.optimizer_state import fused_kernels
 from service.config import TrainConfig
@@ -49,9 +49,9 @@ class Turns:
         optimizer: Optimizers,
         device: torch.device,
     ) -> None:
-        self._seed, self._optimizer, self._train = config.seed, optimizer, data.train
+        self._seed, self._train = config.seed, data.train
+        self._model, self._optimizer = model, optimizer
         self._alternation = alternation = config.embeddings.alternation
-        self._listeners = [m for m in model.modules() if isinstance(m, TakesTurns)]
         self._kernels = {id(kernel): kernel for kernel in fused_kernels(model).values()}
         self._other: Loader | None = None
         self._ahead: LookAhead | None = None
@@ -159,8 +159,7 @@ class Turns:
 
     def _take(self, turn: Turn) -> None:
         self._optimizer.turn = turn
-        for module in self._listeners:
-            module.take_turn(turn)
+        announce(turn, self._model)
 
     @contextmanager
     def _uncounted(self) -> Iterator[None]:
