@@ -1,11 +1,14 @@
 """What the command says where its output cannot go."""
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from service.__main__ import main
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -23,6 +26,15 @@ def test_a_full_disk_is_named():
         ended = _run(["--help"], output)
     assert ended.returncode == 2
     assert ended.stderr == "mixdim: error: standard output: No space left on device\n"
+
+
+def test_a_pipe_of_the_verb_s_own_that_breaks_is_an_error_of_the_verb(monkeypatch, capfd):
+    def loses_its_peer(arguments):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("service.commands.completion.main", loses_its_peer)
+    assert main(["completion", "bash"]) == 2
+    assert capfd.readouterr().err == "mixdim completion: error: [Errno 32] Broken pipe\n"
 
 
 def _run(arguments, output, unbuffered=""):

@@ -179,6 +179,16 @@ def test_the_search_costs_no_more_than_a_tenth_above_its_base(published):
     assert record.cost["examples"] <= 1.1 * base["examples"]
 
 
+def test_the_base_stops_at_the_first_validation_that_is_no_better(published, folder):
+    config, _ = published
+    stages = folder / "published" / "stages"
+    used = {
+        stage: json.loads((stages / stage / "run.json").read_text())["config"]["patience"]
+        for stage in ("base", "retrain")
+    }
+    assert used == {"base": 1, "retrain": config.train.patience}
+
+
 def test_the_columns_that_stay_are_the_most_salient(published):
     _, record = published
     for name, columns in record.notes["columns"].items():
