@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.embeddings.mixed import WidthUnifier
+from models.embeddings.unifier import WidthUnifier
 from models.tables import FieldStats, SizingPlan, Table
 from service.checkpoint import StoredTensors, best_checkpoint
 from service.run_folder import SIZING_FILE, RunFolder

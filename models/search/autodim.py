@@ -14,7 +14,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Pooling
-from models.embeddings.mixed import bag_collection, tables_apart
+from models.embeddings.mixed import bag_collection
+from models.embeddings.unifier import tables_apart
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import EPSILON, MOMENTUM
 from models.layers.moments import pooled_moments
@@ -75,8 +76,8 @@ class AutoDimEmbeddings(FieldEmbeddings):
         self.field_dims = (self.out_dim,) * len(self.field_names)
         self.decay, self.pretrain_examples = decay, pretrain_examples
         tables = list(layout.tables())
-        self.tables = bag_collection(tables, pooling, device)
         self.candidates = tables_apart(tables, pooling)
+        self.tables = bag_collection(tables, pooling, device, summed=self.candidates.summed)
         is_shared = len(tables) == len(self.field_names)
         self.mixture = Mixture(len(self.field_names), candidates, is_shared=is_shared, pads=pads)
 

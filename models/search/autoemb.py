@@ -13,7 +13,8 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
 from models.embeddings.choice import Surroundings
-from models.embeddings.mixed import bag_collection, tables_apart
+from models.embeddings.mixed import bag_collection
+from models.embeddings.unifier import tables_apart
 from models.embeddings.vectors import FieldVectors
 from models.layers.batch_norm import ColumnNorm
 from models.layout import Layout
@@ -64,8 +65,10 @@ class AutoEmbEmbeddings(FieldEmbeddings):
         self.out_dim = candidates[-1]
         self.field_dims = (self.out_dim,) * len(self.field_names)
         tables = list(layout.tables())
-        self.tables = bag_collection(tables, given.pooling, given.device)
         self.candidates = tables_apart(tables, given.pooling)
+        self.tables = bag_collection(
+            tables, given.pooling, given.device, summed=self.candidates.summed
+        )
         widest = {table.field: table.name for table in tables}  # the last one: ids are its rows
         self.popularity = Popularity([(widest[name], runs[name]) for name in self.field_names])
         self.controller = Controller(len(self.field_names), len(candidates))

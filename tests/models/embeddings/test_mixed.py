@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
-from models.embeddings.mixed import MixedEmbeddings, WidthUnifier
+from models.embeddings.mixed import MixedEmbeddings
 from models.embeddings.packed import pack, unpack
+from models.embeddings.unifier import WidthUnifier
 from models.sizing import plan_bytes
 from models.tables import Block, Join, SizingPlan, Table
 from service.data.batch import FeatureBuilder

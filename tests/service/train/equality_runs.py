@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor import ShardedTensor
 from torchrec.distributed.train_pipeline import TrainPipelineSparseDist
 
-from models.embeddings.mixed import WidthUnifier
 from models.embeddings.packed import unpack
+from models.embeddings.unifier import WidthUnifier
 from models.layers.linear import set_matmul
 from models.networks import DLRMNetwork
 from models.tables import Block, SizingPlan, Table
