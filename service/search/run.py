@@ -12,7 +12,7 @@ from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
 from service.run_folder import DRAFT, RunFolder, file_sha256, git_commit, package_versions
 from service.search.config import SearchConfig
-from service.search.methods.base import Found
+from service.search.methods.base import Found, SearchMethod
 from service.search.record import (
     EXPORTED,
     RETRAINED,
@@ -66,7 +66,8 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
     before = _gone_on_with(config, record)
     if before.status == "done" and (before.run is not None or not config.retrain):
         return before
-    found = config.method.run(under_way)
+    method: SearchMethod = config.method
+    found = method.run(under_way)
     under_way.begin()
     write_sizing(found.sizing, folder / SIZING_FILE)
     result = trained(under_way, found) if config.retrain else None
