@@ -100,7 +100,7 @@ class AutoDimChoice:
                 raise ValueError(
                     f"table {table.name!r} of the sizing plan is {table.embedding_dim} wide; "
                     f"AutoDim searches below one table of {widest} a field, its last candidate: "
-                    f"mixdim size --scheme uniform --scheme.dim {widest}"
+                    f"mixdim size --scheme uniform --dim {widest}"
                 )
         if self.tables == "shared":
             return plan

@@ -208,5 +208,5 @@ def check_uniform(plan: SizingPlan, method: str) -> None:
             raise ValueError(
                 f"table {table.name!r} of the sizing plan is {table.embedding_dim} wide; {method} "
                 f"searches below one table of {plan.out_dim} a field: mixdim size --scheme uniform "
-                f"--scheme.dim {plan.out_dim}"
+                f"--dim {plan.out_dim}"
             )

@@ -21,7 +21,7 @@ Spectra = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneRegrow:
-    """Spectral widths in rounds, trained and measured again; so far no better than one round."""
+    """Spectral widths in rounds: narrower tables are trained on, and measured again."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     needs_validation: ClassVar[bool] = True
