@@ -24,16 +24,18 @@ class Turn:
     seed: int = 0
     """Of the run."""
 
-    def generator(self, *place: int, device: torch.device | str | None = None) -> torch.Generator:
-        """Noise of this step: the same in a run that is resumed, and on all ranks.
+    def generator(self) -> torch.Generator:
+        """Noise of this step: the same in a run that is resumed, and on all ranks."""
+        return torch.Generator().manual_seed(self.seed_of())
+
+    def seed_of(self, *place: int) -> int:
+        """Seed of a step's noise.
 
         Args:
             place: Numbers that tell this noise from others of the step.
-            device: Where it is made.
         """
         entropy = np.random.SeedSequence([self.seed, self.step, self.moves_architecture, *place])
-        seed = int(entropy.generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(device or "cpu").manual_seed(seed)
+        return int(entropy.generate_state(1, np.uint64)[0] >> 1)
 
 
 class TakesTurns(nn.Module):

@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+import torch.fx
 from torch import Tensor
 
 from models.turn import TakesTurns
@@ -40,6 +41,11 @@ class Dropout(TakesTurns):
         if not self.training:
             return units
         rank = dist.get_rank() if dist.is_initialized() else 0
-        generator = self.turn.generator(self.place, rank, device=units.device)
-        noise = torch.rand(units.shape, generator=generator, device=units.device)
-        return units * (noise >= self.share) / (1 - self.share)
+        return _left_out(units, self.share, self.turn.seed_of(self.place, rank))
+
+
+@torch.fx.wrap  # TorchRec's pipeline traces networks whose MLPs fold, and has no device to ask for
+def _left_out(units: Tensor, share: float, seed: int) -> Tensor:
+    generator = torch.Generator(units.device).manual_seed(seed)
+    noise = torch.rand(units.shape, generator=generator, device=units.device)
+    return units * (noise >= share) / (1 - share)
