@@ -80,8 +80,12 @@ def _check_names(spec: CompareSpec) -> None:
     for kind, example in (("recipes", 'preset = "mf"'), ("sizings", 'scheme = "uniform"')):
         if not getattr(spec, kind):
             raise ValueError(f"it has no {kind}; give at least one: [{kind}.NAME], {example}")
-    if slashed := [name for name in spec.recipes if not name or "/" in name]:
+    if slashed := [name for name in spec.recipes if name in {"", ".", ".."} or "/" in name]:
         raise ValueError(f"recipes: {slashed[0]!r} names files; use a name without '/'")
+    if marked := [name for name in spec.sizings if name.startswith(REFERENCE)]:
+        raise ValueError(
+            f"sizings: {marked[0]!r} reads like a warm-up; use a name without {REFERENCE!r} there"
+        )
 
 
 def recipe_of(

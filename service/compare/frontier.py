@@ -94,7 +94,7 @@ def frontier(
         cost = cost_of(runs, _base_training(spec, recipe, done), records)
         point = _point(runs, rival, _metric(spec, runs), cost, records)
         point = replace(point, recipe=recipe, sizing=sizing, budget=budget)
-        points += [point, *_served(point, runs, baseline)]
+        points += [point, *_served(point, spec.dtypes_of(budget), runs, baseline)]
     order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}
     return sorted(
         points,
@@ -127,11 +127,14 @@ def _point(
 
 
 def _served(
-    point: Point, runs: Mapping[int, Record], baseline: Mapping[int, Record]
+    point: Point,
+    dtypes: Sequence[str],
+    runs: Mapping[int, Record],
+    baseline: Mapping[int, Record],
 ) -> Iterator[Point]:
     """The same plan with its tables rounded, wherever that was scored."""
-    for dtype in dict.fromkeys(name for run in runs.values() for name in run.get("served", {})):
-        found = {seed: run["served"][dtype] for seed, run in runs.items() if "served" in run}
+    for dtype in dtypes:
+        found = {seed: run.get("served", {}).get(dtype, {}) for seed, run in runs.items()}
         scored = {seed: served for seed, served in found.items() if "test" in served}
         if not scored:
             continue

@@ -10,7 +10,7 @@ from models.sizing import Serving, parse_budget, uniform_bytes
 from models.tables import PlanError
 from service.compare.choices import REFERENCE, SizingChoice, recipe_of, references, sizing_of
 from service.compare.digest import digest_of
-from service.compare.spec import METRICS, CompareSpec
+from service.compare.spec import METRICS, CompareSpec, Rounded
 from service.config import TrainConfig
 from service.data.dataset import DATASET_FILE, DatasetInfo, read_dataset_info
 from service.run_folder import file_sha256
@@ -44,6 +44,8 @@ class Run:
     """Hash of everything that decides the result; runs of the same hash are trained once."""
     needs: tuple[str, ...] = ()
     """Hashes of the warm-ups that come first."""
+    dtypes: tuple[Rounded, ...] = ()
+    """What its tables are rounded to besides, and scored again."""
 
     @property
     def is_warm_up(self) -> bool:
@@ -169,6 +171,7 @@ class _RunMaker:
             search=replace(search, train=config) if search else None,
             digest=digest,
             needs=tuple(run.digest for run in first.values()),
+            dtypes=() if sizing.startswith(REFERENCE) else spec.dtypes_of(budget),
         )
 
     def _plan(self, choice: SizingChoice, request: SizingRequest) -> SizingFile | PlanError:

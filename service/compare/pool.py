@@ -103,6 +103,7 @@ def _outcome(worker: _Worker) -> dict[str, Any] | None:
         return {
             "status": "failed",
             "error": f"the worker process was ended {cause}; its log may say why",
+            "seconds": 0.0,
         }
     return None if outcome == STOPPED else outcome
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 RUNS_FILE = "runs.jsonl"
 INFEASIBLE: Final = "infeasible"
@@ -31,20 +31,24 @@ def _ends_a_line(descriptor: int) -> bool:
 
 
 def read_records(path: Path) -> dict[str, Record]:
-    """The latest record of every run by its hash; lines that are torn are skipped."""
+    """The latest record of every run by its hash; lines that are torn are skipped.
+
+    A run that has succeeded stays so, though it was tried again for something else, and failed.
+    """
     records: dict[str, Record] = {}
     if not path.is_file():
         return records
     for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-            records[record["hash"]] = record
+            if is_settled(record) or not is_settled(records.get(record["hash"])):
+                records[record["hash"]] = record
         except (ValueError, KeyError, TypeError):
             continue  # the line that a killed run was writing
     return records
 
 
-def is_done(record: Mapping[str, Any] | None) -> bool:
+def is_done(record: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
     """Whether a run was trained and scored."""
     return record is not None and record["status"] == "done"
 

@@ -2,9 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from service.compare.grid import Grid, Run, write_plans
 from service.compare.pool import run_all
@@ -24,6 +24,8 @@ GRID_FILE = "grid.json"
 LOGS = "logs"
 MATMUL_FILE = "matmul.txt"
 STAGES = "stages"
+COSTS: Final = ("seconds", "peak_memory_bytes", "own_memory_bytes")
+"""What a record has of the process that has trained it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +48,9 @@ class Todo:
 
 def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> Todo:
     """Compare what is asked for with what is recorded."""
-    asked = {run.digest: run for run in grid.runs}
-    done = {d for d in asked if is_settled(records.get(d))}
-    failed = {d for d in asked if d in records} - done
+    asked = _distinct(grid.runs)
+    done = {digest for digest, run in asked.items() if _is_all_there(run, records)}
+    failed = {digest for digest in asked.keys() & records if not is_settled(records[digest])}
     left_alone = set() if retry_failed else failed
     runs = {d: run for d, run in asked.items() if d not in done | left_alone}
     needed = dict.fromkeys(digest for run in runs.values() for digest in run.needs)
@@ -58,6 +60,23 @@ def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> T
         num_done=len(done),
         num_failed=len(left_alone),
     )
+
+
+def _distinct(runs: Iterable[Run]) -> dict[str, Run]:
+    """Runs by hash: of those that are the same training, the first, with the roundings of all."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        first = found.setdefault(run.digest, run)
+        dtypes = tuple(dict.fromkeys((*first.dtypes, *run.dtypes)))
+        found[run.digest] = replace(first, dtypes=dtypes)
+    return found
+
+
+def _is_all_there(run: Run, records: Mapping[str, Record]) -> bool:
+    """Whether a run is settled, and was rounded to all that is asked for."""
+    record = records.get(run.digest)
+    served = record.get("served", {}) if is_done(record) else run.dtypes
+    return is_settled(record) and {*run.dtypes} <= {*served}
 
 
 def _is_there(warm_up: Run, records: Mapping[str, Record]) -> bool:
@@ -83,9 +102,9 @@ def train_missing(
     records = read_records(spec.output / RUNS_FILE)
     ready = {}
     for digest, run in todo.runs.items():
-        if failed := [name for name in run.needs if not is_done(records.get(name))]:
+        if failed := [name for name in run.needs if not _is_there(grid.warm_ups[name], records)]:
             error = f"its warm-up {grid.warm_ups[failed[0]].name} has failed"
-            _record(spec, run, {"status": "failed", "error": error, "seconds": 0.0}, report)
+            report(run, _record(spec, run, {"status": "failed", "error": error, "seconds": 0.0}))
         else:
             ready[digest] = run
     # A run may be the very training that others are warmed up by.
@@ -109,7 +128,7 @@ def _train(
             shared=spec.output / STAGES / _group(run) if run.search else None,
             group=_group(run) if run.search else "",
             slices=() if run.is_warm_up else spec.slices,
-            dtypes=() if run.is_warm_up else spec.dtypes_of(run.budget),
+            dtypes=run.dtypes,
             keep=digest in kept,
             matmul=spec.output / MATMUL_FILE,
         )
@@ -119,9 +138,10 @@ def _train(
         jobs, num_workers=spec.num_workers, threads=spec.threads, logs=spec.output / LOGS
     )
     left = Counter(job.group for job in jobs.values())
+    before = read_records(spec.output / RUNS_FILE)
     try:
         for digest, outcome in outcomes:
-            _record(spec, runs[digest], outcome, report)
+            report(runs[digest], _record(spec, runs[digest], outcome, before.get(digest)))
             left[group := jobs[digest].group] -= 1
             if group and not left[group] and not spec.keep_runs:
                 delete_whole(spec.output / STAGES / group)
@@ -133,19 +153,21 @@ def _group(run: Run) -> str:
     return f"{run.recipe}-{run.config.seed}"
 
 
-def _record(
-    spec: CompareSpec, run: Run, outcome: Record, report: Callable[[Run, Record], None]
-) -> None:
-    head = {
+def _record(spec: CompareSpec, run: Run, outcome: Record, before: Record | None = None) -> Record:
+    """Write down how a run ended; what it took is what it took the first time."""
+    if is_done(outcome) and is_done(before):
+        outcome |= {name: before[name] for name in COSTS if name in before}
+    record = {
         "hash": run.digest,
         "recipe": run.recipe,
         "sizing": run.sizing,
         "budget": run.budget,
         "seed": run.config.seed,
         "needs": list(run.needs),
+        **outcome,
     }
-    append_record(spec.output / RUNS_FILE, head | outcome)
-    report(run, head | outcome)
+    append_record(spec.output / RUNS_FILE, record)
+    return record
 
 
 def write_grid(spec: CompareSpec, grid: Grid) -> None:

@@ -212,7 +212,8 @@ def _markdown(lines: Sequence[Line], *, left: int) -> str:
 
     def rows() -> Iterator[str]:
         for number, line in enumerate(lines):
-            yield f"| {' | '.join(line)} |"
+            cells = (" ".join(cell.split()).replace("|", "\\|") for cell in line)
+            yield f"| {' | '.join(cells)} |"
             if number == 0:
                 yield "|" + "".join("---|" if i < left else "---:|" for i in range(len(line)))
 

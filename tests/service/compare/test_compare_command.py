@@ -132,6 +132,7 @@ def test_warm_ups_come_first_and_take_along_only_what_needs_them(tmp_path, capsy
     assert records["warm"]["test"] != records["uniform"]["test"]
     assert records["warm"]["needs"] == [records["@wide"]["hash"]]
     assert records["alike"]["hash"] == records["@wide"]["hash"], "and its folder stays for warm"
+    assert records["alike"]["seconds"] == records["@wide"]["seconds"], "it is trained but once"
     assert f" {records['alike']['seconds']:.1f} + {records['warm']['seconds']:.1f} |" in table
     assert "| @wide |" not in table
     again = compare(capsys, path)[2]
@@ -221,6 +222,7 @@ def test_a_worker_that_is_killed_costs_its_run_alone(tmp_path):
     rest = dict(ended)
     assert [(name, rest[name]["status"]) for name in rest] == [("1", "failed"), ("2", "done")]
     assert "ended by SIGKILL" in rest["1"]["error"]
+    assert rest["1"]["seconds"] == 0, "as every record says"
     assert not multiprocessing.active_children()
 
 

@@ -111,6 +111,16 @@ def test_json_csv_and_markdown_say_the_same():
     assert markdown.count("| 7.0 + 2.0 |") == 2, "the warm-up's time counts"
 
 
+def test_names_that_markdown_reads_otherwise_stay_in_their_cell():
+    cells, records = recorded()
+    for cell in cells:
+        cell["sizing"] = cell["sizing"].replace("narrow", "narrow | or\nnot")
+    lines = as_markdown(SPEC, frontier(SPEC, cells, records), {}).splitlines()
+    named = [line for line in lines if line.startswith("| narrow")]
+    assert [line.split(" | ")[0] for line in named] == ["| narrow \\| or not"] * len(named)
+    assert len(named) == 4, "two budgets, in two tables"
+
+
 def test_log_loss_of_clicks_stands_beside_their_auc():
     cells, records = recorded()
     for record in list(records.values())[1:]:

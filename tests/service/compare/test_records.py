@@ -17,6 +17,12 @@ def test_the_latest_record_of_a_run_counts(tmp_path):
     assert read_records(tmp_path / "out" / "runs.jsonl") == {"a": LINES[2], "b": LINES[1]}
 
 
+def test_what_has_succeeded_stays_so_though_it_fails_when_tried_again(tmp_path):
+    for line in (LINES[1], {"hash": "b", "status": "failed"}):
+        append_record(tmp_path / "runs.jsonl", line)
+    assert read_records(tmp_path / "runs.jsonl") == {"b": LINES[1]}
+
+
 def test_a_record_cut_off_at_any_byte_costs_that_record_alone(tmp_path):
     path = tmp_path / "runs.jsonl"
     for line in LINES[:2]:

@@ -185,7 +185,9 @@ def test_rounded_tables_are_rows_compared_with_the_baseline_in_fp32():
         if record["status"] == "done" and name != "first":
             mse = record["test"]["mse"] + 0.01
             record["served"] = {"int4": {"test": {"mse": mse}, "serving_bytes": 7}}
-    found = {(p.name, p.budget): p for p in frontier(SPEC, cells, records)}
+    spec = replace(SPEC, serve_as=("int8", "int4"), serve_budgets=("uniform:4",))
+    found = {(p.name, p.budget): p for p in frontier(spec, cells, records)}
+    assert ("narrow, int4", "uniform:8") not in found, "nobody asked for it"
     rounded = found["narrow, int4", "uniform:4"]
     assert rounded.difference.mean == pytest.approx(-0.04 / 3 + 0.01)
     assert rounded.figures["serving_bytes"] == 7

@@ -69,6 +69,7 @@ REFUSED_RECIPES = {
     "seed = 3": r"recipes.mf.seed is given, but compare sets seed itself",
     '[recipes.b]\npreset = "mff"': r"recipes.b.preset='mff', expected one of dlrm",
     '[recipes."b/c"]\npreset = "mf"': r"recipes: 'b/c' names files; use a name without '/'",
+    '[recipes.".."]\npreset = "mf"': r"recipes: '\.\.' names files; use a name without '/'",
 }
 
 
@@ -89,6 +90,7 @@ REFUSED_SIZINGS = {
     'train = {plan = "@wide"}': r"sizings.s.train.plan='@wide' names no warm-up; warm-ups: there",
     'search = "hash"\ntrain = {warm_start = "a"}': r"sizings.s.train.warm_start is given, but a",
     '[warm_ups.w]\nbudgets = ["2x", "4x"]': r"warm_ups.w.budgets names 2; a warm-up is one train",
+    '[sizings."@s"]': r"sizings: '@s' reads like a warm-up; use a name without '@' there",
     'file = "a.json"\nblocks = 2': r"sizings.s: a file is a finished plan; leave out blocks",
 }
 
