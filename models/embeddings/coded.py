@@ -143,8 +143,8 @@ class _Coded(ABC):
             )
         if not coded:
             raise ValueError(
-                f"codes would make no table smaller; take fewer codes, or fewer groups than "
-                f"{self.groups}, or embeddings of kind 'mixed'"
+                f"codes would make no table smaller, and those of lists stay as they are; take "
+                f"fewer codes, or fewer groups than {self.groups}, or embeddings of kind 'mixed'"
             )
         return coded
 

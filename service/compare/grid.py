@@ -117,7 +117,7 @@ class _RunMaker:
         for budget in choice.budgets:
             run = self._run(recipe, sizing, budget, seed, choice=choice, first=first)
             if isinstance(run, Run):
-                yield run
+                yield replace(run, dtypes=self._spec.dtypes_of(budget))
             else:
                 self.infeasible[" ".join(filter(None, (recipe, sizing, budget)))] = str(run)
 
@@ -171,7 +171,6 @@ class _RunMaker:
             search=replace(search, train=config) if search else None,
             digest=digest,
             needs=tuple(run.digest for run in first.values()),
-            dtypes=() if sizing.startswith(REFERENCE) else spec.dtypes_of(budget),
         )
 
     def _plan(self, choice: SizingChoice, request: SizingRequest) -> SizingFile | PlanError:

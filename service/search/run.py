@@ -1,7 +1,6 @@
 """Run a search from its first stage to the plan, or from wherever it was killed."""
 
 import os
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
 from service.run_folder import DRAFT, RunFolder, file_sha256, git_commit, package_versions
 from service.search.config import SearchConfig
+from service.search.folder import BEFORE, SearchFolder
 from service.search.methods.base import Found, SearchMethod
 from service.search.record import (
     EXPORTED,
@@ -53,8 +53,13 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
 
 
 def _search(config: SearchConfig, report: Report, shared: Path | None) -> SearchRecord:
-    folder = config.train.output
-    under_way = Search(config, report, shared, begins=lambda: _begin(config, record))
+    folder = SearchFolder(config.train.output, overwrites=config.train.overwrite)
+
+    def settled(stage: Stage) -> None:
+        folder.settle()
+        report(stage)
+
+    under_way = Search(config, settled, shared, begins=lambda: folder.take(record))
     record = SearchRecord(
         status="running",
         asked=config.asked,
@@ -66,6 +71,19 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
     before = _gone_on_with(config, record)
     if before.status == "done" and (before.run is not None or not config.retrain):
         return before
+    try:
+        record = _found(record, under_way)
+    except ValueError:
+        if before is record:
+            folder.give_back()
+        raise
+    folder.settle()
+    return record
+
+
+def _found(record: SearchRecord, under_way: Search) -> SearchRecord:
+    """Search, train what was found, and write both down."""
+    config, folder = under_way.config, under_way.folder
     method: SearchMethod = config.method
     found = method.run(under_way)
     under_way.begin()
@@ -81,7 +99,8 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
 def _gone_on_with(config: SearchConfig, record: SearchRecord) -> SearchRecord:
     """The record of this very search that the folder holds, or else the new one."""
     folder = config.train.output
-    if config.train.overwrite and (folder / SEARCH_FILE).is_file():
+    is_ours = any((folder / name).exists() for name in (SEARCH_FILE, BEFORE))
+    if config.train.overwrite and is_ours:
         return record
     before = read_record(folder)
     if config.train.resume and before is not None:
@@ -93,30 +112,10 @@ def _gone_on_with(config: SearchConfig, record: SearchRecord) -> SearchRecord:
             )
         return before
     if any(path.name != f".{SEARCH_FILE}{DRAFT}" for path in folder.iterdir()):
-        how = "--resume to go on with the search in it, --overwrite to delete it, or "
-        raise ValueError(
-            f"{folder} is not empty; give {how if before is not None else ''}another --output"
-        )
+        how = "--resume to go on with the search in it, " if before is not None else ""
+        how += "--overwrite to delete it, or " if is_ours else ""
+        raise ValueError(f"{folder} is not empty; give {how}another --output")
     return record
-
-
-def _begin(config: SearchConfig, record: SearchRecord) -> None:
-    """Take the folder, once nothing can be refused any more."""
-    if config.train.overwrite:
-        _clear(config.train.output)
-    write_record(record, config.train.output)
-
-
-def _clear(folder: Path) -> None:
-    """Delete what is in a folder; itself it stays, for it is locked.
-
-    The record goes last: whoever is killed before may delete the rest.
-    """
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == SEARCH_FILE):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def trained(under_way: Search, found: Found) -> Stage:

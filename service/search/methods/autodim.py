@@ -11,7 +11,7 @@ from pydantic import ConfigDict
 from models.embeddings.choice import Alternation
 from models.embeddings.choices import AutoDimChoice
 from models.sizing.searched import Searched
-from service.search.methods.base import Found
+from service.search.methods.base import Found, candidates_up_to
 
 if TYPE_CHECKING:
     from service.search.search import Search
@@ -135,12 +135,11 @@ class AutoDimOptions:
 
     def _choice(self, search: "Search") -> AutoDimChoice:
         config = search.config
-        widths = {width for width in self.candidates if width <= config.dim} | {config.dim}
         num_examples = search.num_examples(self._epochs(search))
         pretrained = round(self.pretrain * num_examples)
         weight_steps, lr = self._pace(search)
         return AutoDimChoice(
-            candidates=tuple(sorted(widths)),
+            candidates=candidates_up_to(config.dim, self.candidates),
             tables=self.tables,
             unify=self.unify,
             # A search of fewer than 40 million examples would end while its choice is still soft.

@@ -18,7 +18,7 @@ from models.sizing import equipartition
 from models.sizing.searched import SearchedBlocks
 from models.tables import Block
 from service.data.lookups import lookups_per_id
-from service.search.methods.base import Found
+from service.search.methods.base import Found, candidates_up_to
 
 if TYPE_CHECKING:
     from service.search.search import Search
@@ -64,7 +64,7 @@ class AutoEmb:
         """Train super-net and controllers, then give every group what it is worth most with."""
         dim = search.config.dim
         choice = AutoEmbChoice(
-            candidates=tuple(sorted({w for w in self.candidates if w < dim} | {dim})),
+            candidates=candidates_up_to(dim, self.candidates),
             alternation=Alternation(lr=self.lr, weight_steps=self.weight_steps),
         )
         self._check_ways(len(choice.candidates))

@@ -1,6 +1,6 @@
 """The form every search has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +33,22 @@ class Found:
     """The four figures of the embeddings, where they are not those of the plan."""
     export: "Callable[[Stage], tuple[Any, int]] | None" = None
     """What is made of the training of what was found, as a last stage that is measured."""
+
+
+def candidates_up_to(dim: int, candidates: Sequence[int]) -> tuple[int, ...]:
+    """The candidates that are no wider than the uniform tables, which are the last of them.
+
+    Raises:
+        ValueError: If there is no choice among them.
+    """
+    widths = tuple(sorted({width for width in candidates if width < dim} | {dim}))
+    if len(widths) < 2:
+        narrower = "--dim 4" if dim == 1 else f"--method.candidates 1 {dim}"
+        raise ValueError(
+            f"--dim {dim} leaves of the candidates {', '.join(map(str, candidates))} no other; "
+            f"give {narrower}, or a wider --dim"
+        )
+    return widths
 
 
 class SearchMethod(Protocol):

@@ -1,6 +1,7 @@
 """``mixdim search nis``: a controller learns by rewards which rows and columns there should be."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from service.search.search import Search
     from service.search.stage import Stage
 
+logger = logging.getLogger(__name__)
+
+Logits = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 THETA: Final = "controller.theta"
 
 
@@ -83,19 +87,31 @@ class NIS:
         everything = search.unbounded(
             SearchedBlocks(method=self.kind, blocks=_whole(ends, dim), out_dim=dim)
         )
-        epochs = self.epochs or search.config.train.epochs
-        stage = search.train_super_net(everything, self._choice(search, epochs), epochs)
-        theta = search.measure("controller", lambda: (_theta(stage), 0))
-        values = {
-            name: self._profiles(np.asarray(logits), len(own), dim)
-            for (name, own), logits in zip(ends.items(), theta, strict=True)
-        }
         prices = Prices(
             out_dim=dim,
             join=search.config.train.network.join,
             optimizer=search.config.train.optimizer.sparse,
         )
-        blocks = best_blocks(values, ends, prices, search.budget_bytes)
+
+        def blocks_of(theta: Sequence[Logits]) -> dict[str, tuple[Block, ...]]:
+            values = {
+                name: self._profiles(logits, len(own), dim)
+                for (name, own), logits in zip(ends.items(), theta, strict=True)
+            }
+            return best_blocks(values, ends, prices, search.budget_bytes)
+
+        epochs = self.epochs or search.config.train.epochs
+        choice = self._choice(search, epochs)
+        choice.layout(everything.plan)  # these refuse what cannot be before anything is trained:
+        blocks_of([self._undecided(len(own)) for own in ends.values()])
+        stage = search.train_super_net(everything, choice, epochs)
+        theta = search.measure("controller", lambda: (_theta(stage), 0))
+        if not np.any(theta):
+            logger.warning(
+                "the controller has made no step, and every choice is as good to it as the "
+                "cheapest; give more --epochs, a smaller --batch-size or a lower --method.warm-up"
+            )
+        blocks = blocks_of([np.asarray(logits) for logits in theta])
         sizing = search.fixed(SearchedBlocks(method=self.kind, blocks=blocks, out_dim=dim))
         notes = {
             "theta": dict(zip(ends, theta, strict=True)),
@@ -121,9 +137,11 @@ class NIS:
             ),
         )
 
-    def _profiles(
-        self, theta: np.ndarray[tuple[int, int], np.dtype[np.float64]], num_rows: int, dim: int
-    ) -> dict[Profile, float]:
+    def _undecided(self, num_rows: int) -> Logits:
+        """A controller's logits of a field before it has learned anything."""
+        return np.zeros(cells_of(self.sizes, num_rows, self.column_blocks).shape[:2])
+
+    def _profiles(self, theta: Logits, num_rows: int, dim: int) -> dict[Profile, float]:
         """What may become of a field, and the log of its share."""
         cells = cells_of(self.sizes, num_rows, self.column_blocks)
         own = theta[:, : cells.shape[1]]  # (J, K): others stand for blocks that the field has not

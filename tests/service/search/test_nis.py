@@ -9,7 +9,7 @@ import pytest
 
 from models.embeddings.choice import Alternation
 from models.search.choices import NISChoice
-from models.tables import Block
+from models.tables import Block, PlanError
 from service.sizing import read_sizing, write_sizing
 from tests.service.search.searches import make_search, run, within
 from tests.service.train.turn_runs import ODD_ROWS, learned_on_one_and_two_ranks, search_each
@@ -121,3 +121,20 @@ def test_no_validation_slows_down_what_is_still_open(asked, kept, folder, tmp_pa
     run(within(config, output=tmp_path, optimizer=optimizer, epochs=1))
     used = json.loads((tmp_path / "stages" / "super-net" / "run.json").read_text())["config"]
     assert used["optimizer"]["schedule"] == kept
+
+
+def test_a_budget_that_nothing_fits_is_refused_before_anything_is_trained(folder, tmp_path):
+    config = make_search(folder, "nis", budget="100")
+    with pytest.raises(PlanError, match=r"budget of 100 bytes is too small"):
+        run(within(config, output=tmp_path / "found"))
+    assert not (tmp_path / "found").exists()
+
+
+def test_a_controller_that_has_not_moved_is_named(folder, tmp_path, monkeypatch):
+    warned = []
+    monkeypatch.setattr("service.search.methods.nis.logger.warning", warned.append)
+    config = make_search(folder, "nis", budget="2x", retrain=False)
+    run(within(config, output=tmp_path / "moved", epochs=1))
+    assert not warned
+    run(within(config, output=tmp_path / "still", epochs=1, max_steps=1))
+    assert [said.split(",")[0] for said in warned] == ["the controller has made no step"]

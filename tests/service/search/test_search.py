@@ -129,19 +129,25 @@ def test_the_record_of_a_finished_search_outlives_all_that_lies_beside_it(folder
     assert run(within(config, resume=True)).test == record.test
 
 
-def test_what_a_kill_has_left_of_an_old_search_can_be_overwritten(folder, tmp_path, monkeypatch):
-    def kill(*_: Any) -> Any:
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize("num_moves", range(6))
+def test_what_a_kill_has_left_of_an_old_search_can_be_overwritten(
+    num_moves, folder, tmp_path, monkeypatch
+):
     config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
     again = within(config, overwrite=True)
     record = run(config)
-    listed = sorted((tmp_path / "found").iterdir(), key=lambda path: path.name != "search.json")
+    moves, rename = iter(range(num_moves)), Path.rename
+
+    def kill(path: Path, to: Path) -> Path:
+        if next(moves, None) is None:
+            raise KeyboardInterrupt
+        return rename(path, to)
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "iterdir", lambda _: iter(listed))
-        patch.setattr("service.search.run.shutil.rmtree", kill)
+        patch.setattr(Path, "rename", kill)
         run(again)
     assert run(again).test == record.test
+    assert not (tmp_path / "found" / ".before").exists()
 
 
 def test_two_searches_never_write_into_one_folder(folder, tmp_path):
@@ -173,6 +179,15 @@ def test_a_budget_that_nothing_fits_is_told_how_much_would(folder, tmp_path):
             run(config)
 
 
+@pytest.mark.parametrize("method", ["autodim", "autodim-s", "autoemb"])
+def test_tables_too_narrow_for_any_choice_are_told_what_to_give(method, folder, tmp_path):
+    config = within(make_search(folder, method, {}, dim=2), output=tmp_path / "found")
+    with pytest.raises(ValueError, match=r"--dim 2 leaves of the candidates .* give --method"):
+        run(config)
+    with pytest.raises(ValueError, match=r"--dim 1 leaves .* no other; give --dim 4, or a wider"):
+        run(replace(config, dim=1))
+
+
 def test_a_search_that_is_refused_overwrites_nothing(folder, tmp_path):
     config = within(make_search(folder, "spectral"), output=tmp_path / "found", max_steps=2)
     record = run(config)
@@ -181,6 +196,44 @@ def test_a_search_that_is_refused_overwrites_nothing(folder, tmp_path):
         run(replace(within(config, overwrite=True), budget="64"))
     assert sorted((tmp_path / "found").rglob("*")) == files
     assert run(within(config, resume=True)).test == record.test
+
+
+LATE = {"epochs": 2, "step_size": 0.1}
+"""What the super-net of autodim refuses: kernels move its tables in their backward pass."""
+
+
+def test_a_search_that_its_first_training_refuses_overwrites_nothing(folder, tmp_path):
+    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
+    record = run(config)
+    files = sorted((tmp_path / "found").rglob("*"))
+    late = within(make_search(folder, "autodim", LATE), output=tmp_path / "found", overwrite=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="moves weights ahead and back"):
+            run(late)
+        assert sorted((tmp_path / "found").rglob("*")) == files
+    assert run(within(config, resume=True)).test == record.test
+    assert run(within(config, overwrite=True)).test == record.test
+    assert sorted((tmp_path / "found").rglob("*")) == files, "and nothing of before is left"
+
+
+def test_a_folder_is_free_again_once_the_first_training_has_refused(folder, tmp_path):
+    late = within(make_search(folder, "autodim", LATE), output=tmp_path / "found")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="moves weights ahead and back"):
+            run(late)
+    assert not (tmp_path / "found").exists()
+
+
+def test_what_was_trained_before_a_refusal_is_there_to_go_on_from(folder, tmp_path, monkeypatch):
+    def refuse(*_: Any) -> Any:
+        raise ValueError("no more")
+
+    config = within(make_search(folder, "spectral"), output=tmp_path / "found", max_steps=2)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no more"):
+        patch.setattr("service.search.search.Search.measure", refuse)
+        run(config)
+    assert (tmp_path / "found" / "stages" / "base.json").is_file()
+    assert run(within(config, resume=True)).status == "done"
 
 
 @pytest.mark.parametrize(
