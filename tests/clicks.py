@@ -15,6 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
+from service.compare.records import RUNS_FILE, is_done, read_records
+from service.compare.runner import GRID_FILE
 from service.compare.statistics import Summary, paired_difference, summary
 
 Run = Mapping[str, Any]
@@ -65,11 +67,12 @@ def kept(data: str, record: Run) -> dict[str, Any]:
 def add(folder: Path) -> int:
     """Add the finished runs of a comparison that are not there yet; how many those are."""
     runs = {key_of(run): run for run in read(RUNS)}
-    before = len(runs)
-    for record in read(folder / "runs.jsonl"):
-        if record["status"] == "done" and not record["sizing"].startswith("@"):
-            run = kept(folder.name, record)
-            runs.setdefault(key_of(run), run)
+    before, records = len(runs), read_records(folder / RUNS_FILE)
+    for cell in json.loads((folder / GRID_FILE).read_text())["cells"]:
+        for seed, digest in cell["runs"].items():  # two plans that are alike have one record
+            if is_done(record := records.get(digest)):
+                run = kept(folder.name, {**record, **cell, "seed": int(seed)})
+                runs.setdefault(key_of(run), run)
     RUNS.write_text("".join(f"{json.dumps(runs[key])}\n" for key in sorted(runs)))
     return len(runs) - before
 
