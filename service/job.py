@@ -8,6 +8,9 @@ EXIT_LOST: Final = 1
 EXIT_HUNG: Final = 4
 """Exit code of a job that made no progress."""
 
+REFUSALS: Final[tuple[type[Exception], ...]] = (ValueError, ArithmeticError, OSError)
+"""Errors that a command turns into one line, whichever rank has raised them."""
+
 
 class JobError(Exception):
     """A job ended for a reason that lies outside of its input.

@@ -24,15 +24,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 
-from service.job import EXIT_HUNG, EXIT_LOST, JobError
+from service.job import EXIT_HUNG, EXIT_LOST, REFUSALS, JobError
 from service.stop import Stopped, StopRequest
 
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
-REFUSALS: Final[tuple[type[Exception], ...]] = (ValueError, ArithmeticError, OSError)
-"""Errors that a command turns into one line, whichever rank has raised them."""
 PASSING: Final[tuple[type[Exception], ...]] = (
     *(RuntimeError, ConnectionError, TimeoutError, InterruptedError),
 )

@@ -72,7 +72,7 @@ def add(folder: Path) -> int:
         for seed, digest in cell["runs"].items():  # two plans that are alike have one record
             if is_done(record := records.get(digest)):
                 run = kept(folder.name, {**record, **cell, "seed": int(seed)})
-                runs.setdefault(key_of(run), run)
+                runs[key_of(run)] = {**run, **runs.get(key_of(run), {})}
     RUNS.write_text("".join(f"{json.dumps(runs[key])}\n" for key in sorted(runs)))
     return len(runs) - before
 

@@ -18,8 +18,8 @@ from service.compare.choices import read_spec
 from service.compare.figures import figures_of
 from service.compare.frontier import frontier
 from service.compare.grid import Grid, Run, expand
-from service.compare.records import RUNS_FILE, Record, is_done, is_settled, read_records
-from service.compare.runner import read_grid, to_do, train_missing
+from service.compare.records import RUNS_FILE, Record, failure_of, is_done, read_records
+from service.compare.runner import is_all_there, read_grid, to_do, train_missing
 from service.compare.spec import CompareSpec
 from service.compare.tables import OWN, as_csv, as_json, as_markdown
 from service.run_folder import RunFolder
@@ -161,13 +161,16 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
     asked = {digest for cell in grid["cells"] for digest in cell["runs"].values()}
     settled, unserved, failed = {}, {}, []
     for record in (records[digest] for digest in sorted(asked & records.keys())):
-        if not is_settled(record):
-            failed.append(record)
+        served = record.get("served", {})
+        dtypes = spec.dtypes_of(record["budget"])
+        is_whole = is_done(record) and {*dtypes} <= served.keys()
+        if not is_whole and (error := failure_of(record)):
+            failed.append({**record, "error": error})
         elif not is_done(record):
             settled[name_of(record)] = record["error"]
-        for dtype, served in record.get("served", {}).items():
-            if "error" in served:
-                unserved[f"{name_of(record)}, {dtype}"] = served["error"]
+        for dtype in dtypes:
+            if "error" in served.get(dtype, {}):
+                unserved[f"{name_of(record)}, {dtype}"] = served[dtype]["error"]
     missing = {"No plan fits": grid["infeasible"] | settled, "Cannot be served so": unserved}
     texts = {
         "frontier.json": as_json(points),
@@ -202,14 +205,14 @@ def _list(spec: CompareSpec, grid: Grid) -> int:
             ep, num_bytes = (
                 f"{figures[name]:,}" for name in ("embedding_params", "training_bytes")
             )
-        done = sum(is_settled(records.get(run.digest)) for run in runs)
+        done = sum(is_all_there(run, records) for run in runs)
         print(
             f"{recipe:16} {sizing:24} {budget or OWN:12} {ep:>12} {num_bytes:>15}  "
             f"{done}/{len(runs)}"
         )
     for place, why in grid.infeasible.items():
         print(f"no plan fits: {place}: {why}")
-    num_done = sum(is_settled(records.get(run.digest)) for run in grid.runs)
+    num_done = sum(is_all_there(run, records) for run in grid.runs)
     print(f"{len(grid.runs)} runs, {num_done} done")
     return 0
 

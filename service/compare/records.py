@@ -33,7 +33,8 @@ def _ends_a_line(descriptor: int) -> bool:
 def read_records(path: Path) -> dict[str, Record]:
     """The latest record of every run by its hash; lines that are torn are skipped.
 
-    A run that has succeeded stays so, though it was tried again for something else, and failed.
+    A run that has succeeded stays so, though it was tried again for something else, and failed:
+    ``failed_since`` says why.
     """
     records: dict[str, Record] = {}
     if not path.is_file():
@@ -41,16 +42,29 @@ def read_records(path: Path) -> dict[str, Record]:
     for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-            if is_settled(record) or not is_settled(records.get(record["hash"])):
-                records[record["hash"]] = record
+            digest = record["hash"]
+            records[digest] = _after(records.get(digest), record)
         except (ValueError, KeyError, TypeError):
             continue  # the line that a killed run was writing
     return records
 
 
+def _after(before: Record | None, record: Record) -> Record:
+    """What two records of a run say together."""
+    stays = is_done(before) and not is_done(record)
+    stays |= is_settled(before) and not is_settled(record)
+    return {**before, "failed_since": record.get("error")} if before and stays else record
+
+
 def is_done(record: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
     """Whether a run was trained and scored."""
     return record is not None and record["status"] == "done"
+
+
+def failure_of(record: Mapping[str, Any]) -> str | None:
+    """Why a run failed the last time that it was tried."""
+    error: str | None = record.get("failed_since") if is_settled(record) else record.get("error")
+    return error
 
 
 def is_settled(record: Mapping[str, Any] | None) -> bool:

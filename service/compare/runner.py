@@ -12,6 +12,7 @@ from service.compare.records import (
     RUNS_FILE,
     Record,
     append_record,
+    failure_of,
     is_done,
     is_settled,
     read_records,
@@ -24,8 +25,11 @@ GRID_FILE = "grid.json"
 LOGS = "logs"
 MATMUL_FILE = "matmul.txt"
 STAGES = "stages"
-COSTS: Final = ("seconds", "peak_memory_bytes", "own_memory_bytes")
-"""What a record has of the process that has trained it."""
+COSTS: Final = (
+    *("seconds", "peak_memory_bytes", "own_memory_bytes", "examples_per_second"),
+    *("training", "search", "stages"),
+)
+"""What a record says of how its run was trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +53,10 @@ class Todo:
 def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> Todo:
     """Compare what is asked for with what is recorded."""
     asked = _distinct(grid.runs)
-    done = {digest for digest, run in asked.items() if _is_all_there(run, records)}
-    failed = {digest for digest in asked.keys() & records if not is_settled(records[digest])}
+    done = {digest for digest, run in asked.items() if is_all_there(run, records)}
+    failed = {
+        digest for digest in asked.keys() & records.keys() - done if failure_of(records[digest])
+    }
     left_alone = set() if retry_failed else failed
     runs = {d: run for d, run in asked.items() if d not in done | left_alone}
     needed = dict.fromkeys(digest for run in runs.values() for digest in run.needs)
@@ -72,7 +78,7 @@ def _distinct(runs: Iterable[Run]) -> dict[str, Run]:
     return found
 
 
-def _is_all_there(run: Run, records: Mapping[str, Record]) -> bool:
+def is_all_there(run: Run, records: Mapping[str, Record]) -> bool:
     """Whether a run is settled, and was rounded to all that is asked for."""
     record = records.get(run.digest)
     served = record.get("served", {}) if is_done(record) else run.dtypes
@@ -157,6 +163,8 @@ def _record(spec: CompareSpec, run: Run, outcome: Record, before: Record | None 
     """Write down how a run ended; what it took is what it took the first time."""
     if is_done(outcome) and is_done(before):
         outcome |= {name: before[name] for name in COSTS if name in before}
+        if served := {**before.get("served", {}), **outcome.get("served", {})}:
+            outcome["served"] = served
     record = {
         "hash": run.digest,
         "recipe": run.recipe,

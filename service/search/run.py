@@ -9,9 +9,10 @@ from models.embeddings.choices import Embeddings
 from service.adapters import adapter_of
 from service.compare.figures import figures_of, widths_of
 from service.data.dataset import DATASET_FILE
+from service.job import REFUSALS
 from service.run_folder import DRAFT, RunFolder, file_sha256, git_commit, package_versions
 from service.search.config import SearchConfig
-from service.search.folder import BEFORE, SearchFolder
+from service.search.folder import SearchFolder
 from service.search.methods.base import Found, SearchMethod
 from service.search.record import (
     EXPORTED,
@@ -68,21 +69,22 @@ def _search(config: SearchConfig, report: Report, shared: Path | None) -> Search
         versions=package_versions(),
         git_commit=git_commit(),
     )
-    before = _gone_on_with(config, record)
+    folder.tidy()
+    before = _gone_on_with(config, record, folder)
     if before.status == "done" and (before.run is not None or not config.retrain):
         return before
     try:
         record = _found(record, under_way)
-    except ValueError:
-        if before is record:
-            folder.give_back()
+    except REFUSALS:
+        folder.give_back()
         raise
     folder.settle()
+    write_record(record, config.train.output)
     return record
 
 
 def _found(record: SearchRecord, under_way: Search) -> SearchRecord:
-    """Search, train what was found, and write both down."""
+    """Search, and train what was found."""
     config, folder = under_way.config, under_way.folder
     method: SearchMethod = config.method
     found = method.run(under_way)
@@ -91,16 +93,13 @@ def _found(record: SearchRecord, under_way: Search) -> SearchRecord:
     result = trained(under_way, found) if config.retrain else None
     if result is not None and found.export is not None:
         under_way.measure(EXPORTED, partial(found.export, result))
-    record = _done(record, under_way, found, result)
-    write_record(record, folder)
-    return record
+    return _done(record, under_way, found, result)
 
 
-def _gone_on_with(config: SearchConfig, record: SearchRecord) -> SearchRecord:
+def _gone_on_with(config: SearchConfig, record: SearchRecord, taken: SearchFolder) -> SearchRecord:
     """The record of this very search that the folder holds, or else the new one."""
     folder = config.train.output
-    is_ours = any((folder / name).exists() for name in (SEARCH_FILE, BEFORE))
-    if config.train.overwrite and is_ours:
+    if config.train.overwrite and taken.is_ours:
         return record
     before = read_record(folder)
     if config.train.resume and before is not None:
@@ -113,7 +112,7 @@ def _gone_on_with(config: SearchConfig, record: SearchRecord) -> SearchRecord:
         return before
     if any(path.name != f".{SEARCH_FILE}{DRAFT}" for path in folder.iterdir()):
         how = "--resume to go on with the search in it, " if before is not None else ""
-        how += "--overwrite to delete it, or " if is_ours else ""
+        how += "--overwrite to delete it, or " if taken.is_ours else ""
         raise ValueError(f"{folder} is not empty; give {how}another --output")
     return record
 

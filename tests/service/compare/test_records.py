@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.compare.records import append_record, is_done, read_records
+from service.compare.records import append_record, failure_of, is_done, read_records
 
 LINES = [
     {"hash": "a", "status": "failed", "value": 1},
@@ -17,10 +17,16 @@ def test_the_latest_record_of_a_run_counts(tmp_path):
     assert read_records(tmp_path / "out" / "runs.jsonl") == {"a": LINES[2], "b": LINES[1]}
 
 
-def test_what_has_succeeded_stays_so_though_it_fails_when_tried_again(tmp_path):
-    for line in (LINES[1], {"hash": "b", "status": "failed"}):
-        append_record(tmp_path / "runs.jsonl", line)
-    assert read_records(tmp_path / "runs.jsonl") == {"b": LINES[1]}
+@pytest.mark.parametrize("status", ["failed", "infeasible"])
+def test_what_has_succeeded_stays_so_though_it_fails_when_tried_again(status, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    for line in (LINES[1], {"hash": "b", "status": status, "error": "no room"}):
+        append_record(path, line)
+    found = read_records(path)
+    assert found == {"b": {**LINES[1], "failed_since": "no room"}}
+    assert failure_of(found["b"]) == "no room"
+    append_record(path, LINES[1])
+    assert read_records(path) == {"b": LINES[1]}
 
 
 def test_a_record_cut_off_at_any_byte_costs_that_record_alone(tmp_path):

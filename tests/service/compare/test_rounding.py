@@ -4,7 +4,7 @@ import pytest
 
 from service.compare.choices import read_spec
 from service.compare.grid import expand
-from service.compare.runner import to_do
+from service.compare.runner import COSTS, to_do
 from tests.service.compare.specs import small_spec, write_spec
 from tests.service.compare.test_compare_command import compare, records_of
 
@@ -27,15 +27,19 @@ def test_a_plan_of_two_budgets_is_rounded_where_one_of_them_asks_for_it(budgets,
 def test_a_run_is_settled_once_all_that_is_asked_for_was_rounded(tmp_path):
     (run, *_) = expand(small_spec(tmp_path, top='serve_as = ["int8", "int4"]')).runs
 
-    def is_left(status, served=()):
-        record = {"status": status, "served": {dtype: {} for dtype in served}}
+    def is_left(status, served=(), *, retry_failed=False, **more):
+        record = {"status": status, "error": "why", "served": dict.fromkeys(served), **more}
         grid = expand(small_spec(tmp_path, top='serve_as = ["int8", "int4"]'))
-        return run.digest in to_do(grid, {run.digest: record}, retry_failed=False).runs
+        return run.digest in to_do(grid, {run.digest: record}, retry_failed=retry_failed).runs
 
     assert not is_left("done", ["int8", "int4"])
     assert is_left("done", ["int8"])
     assert not is_left("infeasible")
     assert not is_left("failed"), "but on demand"
+    assert is_left("failed", retry_failed=True)
+    assert not is_left("done", ["int8"], failed_since="no room"), "the same"
+    assert is_left("done", ["int8"], failed_since="no room", retry_failed=True)
+    assert not is_left("done", ["int8", "int4"], failed_since="no room", retry_failed=True)
 
 
 def test_what_is_asked_for_later_is_rounded_then_and_costs_stay_those_of_the_first_time(
@@ -50,5 +54,12 @@ def test_what_is_asked_for_later_is_rounded_then_and_costs_stay_those_of_the_fir
     first, *others = records_of(tmp_path)
     again = next(record for record in others if record["hash"] == first["hash"])
     assert (first["served"].keys(), again["served"].keys()) == ({"int8"}, {"int8", "int4"})
-    assert (again["test"], again["seconds"]) == (first["test"], first["seconds"])
+    assert again["test"] == first["test"]
+    assert {name: again.get(name) for name in COSTS} == {name: first.get(name) for name in COSTS}
+    listed = compare(capsys, path, "--sizings", "uniform", "--dry-run")[1]
+    assert "2 runs, 2 done" in listed
+    path = write_spec(tmp_path, top='serve_as = ["int8", "fp16"]')
+    listed = compare(capsys, path, "--sizings", "uniform", "--dry-run")[1]
+    assert "2 runs, 0 done" in listed, "what is asked for is not all there"
+    path = write_spec(tmp_path, top='serve_as = ["int8", "int4"]')
     assert "0 runs to train, 2 done before" in compare(capsys, path, "--sizings", "uniform")[2]

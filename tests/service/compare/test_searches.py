@@ -130,7 +130,7 @@ def test_searches_are_compared_at_equal_bytes_and_share_their_base(tmp_path, cap
     append_record(
         tmp_path / "out/runs.jsonl", wide | {"served": {"int8": {"error": "tables of width 6"}}}
     )
-    assert main(["compare", str(path)]) == 0
+    assert main(["compare", str(searched(tmp_path))]) == 0
     printed = capsys.readouterr().out
     assert "| spectral, int8 | uniform:8 |" not in printed
     assert "## Cannot be served so\n\n* mf spectral uniform:8, int8: tables of width 6" in printed
