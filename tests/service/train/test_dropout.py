@@ -15,6 +15,7 @@ from models.networks import (
     NCFNetwork,
     WideDeepNetwork,
 )
+from models.turn import Turn
 from service.run_folder import RESULT_FILE
 from tests.service.warm_runs import make_config, make_data, trained, uniform
 
@@ -36,7 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_mlp_trains_with_it_and_learns_otherwise(name, folder):
+def test_every_mlp_trains_with_it_and_learns_otherwise(name, folder, monkeypatch):
+    steps, seed_of = [], Turn.seed_of
+    monkeypatch.setattr(
+        Turn, "seed_of", lambda turn, *place: steps.append(turn.step) or seed_of(turn, *place)
+    )
     fields = ("C1", "C3") if name in PAIRWISE else tuple(uniform(8))
     sizes = {field: uniform(8)[field] for field in fields}
     losses = []
@@ -47,3 +52,4 @@ def test_every_mlp_trains_with_it_and_learns_otherwise(name, folder):
         result = json.loads((config.output / RESULT_FILE).read_text())
         losses.append(result["scores"]["mse"])
     assert losses[0] != losses[1]
+    assert {*steps} >= {0, 1, 2, 3}, "every step has noise of its own"
