@@ -131,6 +131,22 @@ def test_once_something_was_trained_what_was_there_before_goes(tmp_path):
     assert not list(tmp_path.glob(".before*"))
 
 
+def test_of_what_was_let_go_no_half_comes_back(tmp_path, monkeypatch):
+    def half(path: Path) -> None:
+        (path / "sizing.json").unlink()
+        raise KeyboardInterrupt
+
+    finished(tmp_path)
+    folder = overwriting(tmp_path)
+    folder.take(Name(B))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", half)
+        folder.settle()  # as the end of a search that has trained nothing does
+    take_and_give_back(tmp_path)
+    assert files(tmp_path) == {SEARCH_FILE: B}
+    assert not list(tmp_path.glob(".before*"))
+
+
 def test_a_resumed_search_that_is_refused_keeps_what_it_has_found(tmp_path):
     (tmp_path / SEARCH_FILE).write_text(A)
     (tmp_path / "sizing.json").write_text(A)
