@@ -164,7 +164,7 @@ def _draw(spec: CompareSpec, *, as_json_too: bool) -> int:
         served = record.get("served", {})
         dtypes = spec.dtypes_of(record["budget"])
         is_whole = is_done(record) and {*dtypes} <= served.keys()
-        if not is_whole and (error := failure_of(record)):
+        if not is_whole and (error := failure_of(record)) is not None:
             failed.append({**record, "error": error})
         elif not is_done(record):
             settled[name_of(record)] = record["error"]

@@ -54,9 +54,8 @@ def to_do(grid: Grid, records: Mapping[str, Record], *, retry_failed: bool) -> T
     """Compare what is asked for with what is recorded."""
     asked = _distinct(grid.runs)
     done = {digest for digest, run in asked.items() if is_all_there(run, records)}
-    failed = {
-        digest for digest in asked.keys() & records.keys() - done if failure_of(records[digest])
-    }
+    tried = asked.keys() & records.keys() - done
+    failed = {digest for digest in tried if failure_of(records[digest]) is not None}
     left_alone = set() if retry_failed else failed
     runs = {d: run for d, run in asked.items() if d not in done | left_alone}
     needed = dict.fromkeys(digest for run in runs.values() for digest in run.needs)
