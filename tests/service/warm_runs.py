@@ -12,7 +12,18 @@ import pyarrow.parquet as pq
 import torch
 
 from models.embeddings.packed import unpack
-from models.networks import FMNetwork, Network
+from models.networks import (
+    CollabNNNetwork,
+    DCNv2Network,
+    DeepFMNetwork,
+    DLRMNetwork,
+    DotBiasNetwork,
+    FMNetwork,
+    MFNetwork,
+    NCFNetwork,
+    Network,
+    WideDeepNetwork,
+)
 from models.tables import Block, SizingPlan
 from service.checkpoint import Checkpoints, best_checkpoint
 from service.config import OptimizerConfig, TrainConfig
@@ -27,6 +38,22 @@ from service.train.warm_start import warm_start
 from tests.datasets import rewrite, write_dataset
 
 ROWS = {"C1": 40, "C2": 7, "C3": 300, "C4": 50}
+NETWORKS: dict[str, Network] = {
+    network.kind: network
+    for network in (
+        DLRMNetwork(bottom=(8,), top=(8,)),
+        DCNv2Network(hidden=(8,), cross_rank=4),
+        DeepFMNetwork(hidden=(8,)),
+        FMNetwork(),
+        WideDeepNetwork(hidden=(8,)),
+        NCFNetwork(hidden=(8,)),
+        MFNetwork(),
+        DotBiasNetwork(y_range=(-1.0, 6.0)),
+        CollabNNNetwork(num_hidden=8),
+    )
+}
+"""A small one of every kind."""
+
 Sizes = dict[str, list[tuple[int, int, int]]]
 """Of every field the blocks: rows, width, hashed ids."""
 
