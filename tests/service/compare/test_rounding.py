@@ -36,6 +36,7 @@ def test_a_run_is_settled_once_all_that_is_asked_for_was_rounded(tmp_path):
     assert is_left("done", ["int8"])
     assert not is_left("infeasible")
     assert not is_left("failed"), "but on demand"
+    assert not is_left("failed", error=""), "though nobody said why"
     assert is_left("failed", retry_failed=True)
     assert not is_left("done", ["int8"], failed_since="no room"), "the same"
     assert is_left("done", ["int8"], failed_since="no room", retry_failed=True)
