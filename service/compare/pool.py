@@ -72,14 +72,10 @@ def _start(log: Path, threads: int) -> _Worker:
 def _hand_out(
     worker: _Worker, workers: list[_Worker], waiting: list[str], jobs: Mapping[str, Job]
 ) -> None:
-    """Give a worker the first job whose group nobody else is busy with, if there is one.
-
-    Whoever is left without is not asked again: all that waits then is of groups that others are
-    busy with, and each of them takes up what its own end sets free.
-    """
+    """Give a worker the first of the jobs that are the least likely to wait for another."""
     others = (other.job for other in workers if other is not worker)
-    busy = {jobs[name].group for name in others if name is not None} - {""}
-    worker.job = next((name for name in waiting if jobs[name].group not in busy), None)
+    busy = {group for name in others if name is not None for group in jobs[name].groups}
+    worker.job = min(waiting, key=lambda name: len(busy & {*jobs[name].groups}), default=None)
     if worker.job is not None:
         waiting.remove(worker.job)
         worker.connection.send(jobs[worker.job])

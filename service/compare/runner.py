@@ -3,7 +3,10 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from service.compare.grid import Grid, Run, write_plans
@@ -20,6 +23,7 @@ from service.compare.records import (
 from service.compare.spec import CompareSpec
 from service.compare.worker import Job
 from service.run_folder import RESULT_FILE, delete_whole
+from service.search.shared import SharedStages
 
 GRID_FILE = "grid.json"
 LOGS = "logs"
@@ -124,38 +128,40 @@ def _train(
     kept: Collection[str],
 ) -> None:
     """Train runs; the folders of those that are ``kept``, by hash, stay."""
-    jobs = {
-        digest: Job(
-            config=run.config,
-            request=run.request,
-            search=run.search,
-            # Searches of one recipe and seed share trainings, so they come after each other.
-            shared=spec.output / STAGES / _group(run) if run.search else None,
-            group=_group(run) if run.search else "",
-            slices=() if run.is_warm_up else spec.slices,
-            dtypes=run.dtypes,
-            keep=digest in kept,
-            matmul=spec.output / MATMUL_FILE,
-        )
-        for digest, run in runs.items()
-    }
-    outcomes = run_all(
-        jobs, num_workers=spec.num_workers, threads=spec.threads, logs=spec.output / LOGS
-    )
-    left = Counter(job.group for job in jobs.values())
     before = read_records(spec.output / RUNS_FILE)
-    try:
-        for digest, outcome in outcomes:
-            report(runs[digest], _record(spec, runs[digest], outcome, before.get(digest)))
-            left[group := jobs[digest].group] -= 1
-            if group and not left[group] and not spec.keep_runs:
-                delete_whole(spec.output / STAGES / group)
-    finally:
-        outcomes.close()  # stops the workers at once, not when garbage is collected
+    with TemporaryDirectory() as locks:
+        jobs = {d: _job(spec, run, Path(locks), keep=d in kept) for d, run in runs.items()}
+        left = Counter(job.shared.folder for job in jobs.values() if job.shared is not None)
+        outcomes = run_all(
+            jobs, num_workers=spec.num_workers, threads=spec.threads, logs=spec.output / LOGS
+        )
+        with closing(outcomes):  # stops the workers at once, not when garbage is collected
+            for digest, outcome in outcomes:
+                report(runs[digest], _record(spec, runs[digest], outcome, before.get(digest)))
+                if (shared := jobs[digest].shared) is not None:
+                    left[shared.folder] -= 1
+                    if not left[shared.folder] and not spec.keep_runs:
+                        delete_whole(shared.folder)
 
 
-def _group(run: Run) -> str:
-    return f"{run.recipe}-{run.config.seed}"
+def _job(spec: CompareSpec, run: Run, locks: Path, *, keep: bool) -> Job:
+    job = Job(
+        config=run.config,
+        request=run.request,
+        slices=() if run.is_warm_up else spec.slices,
+        dtypes=run.dtypes,
+        keep=keep,
+        matmul=spec.output / MATMUL_FILE,
+    )
+    if run.search is None:
+        return job
+    base = f"{run.recipe}-{run.config.seed}"  # searches of one recipe and seed share trainings
+    return replace(
+        job,
+        search=run.search,
+        shared=SharedStages(folder=spec.output / STAGES / base, locks=locks),
+        groups=(base, f"{base} {run.sizing}"),
+    )
 
 
 def _record(spec: CompareSpec, run: Run, outcome: Record, before: Record | None = None) -> Record:

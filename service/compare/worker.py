@@ -23,6 +23,7 @@ from service.peak_memory import PeakMemory
 from service.run_cost import own_cost
 from service.run_folder import METRICS_FILE, RESULT_FILE, RunFolder, delete_whole, without_nan
 from service.search.config import SearchConfig
+from service.search.shared import SharedStages
 from service.sizing import read_sizing, write_sizing
 from service.sizing_request import SizingRequest, size_dataset
 from service.stop import Stopped
@@ -46,10 +47,10 @@ class Job:
     """What the plan is made from first; None where it is written already."""
     search: SearchConfig | None = None
     """How the plan is found, where that takes trainings of its own."""
-    shared: Path | None = None
-    """Folder of trainings that searches share."""
-    group: str = ""
-    """Jobs of one group are never trained at the same time; those without may always be."""
+    shared: SharedStages | None = None
+    """Trainings that searches share."""
+    groups: tuple[str, ...] = ()
+    """The more of them two jobs have in common, the likelier one waits for a training of both."""
     slices: tuple[str, ...] = ()
     """Fields by whose frequency the best checkpoint is scored as well."""
     dtypes: tuple[Rounded, ...] = ()

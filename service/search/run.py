@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from models.embeddings.choices import Embeddings
 from service.adapters import adapter_of
@@ -24,19 +23,22 @@ from service.search.record import (
     write_record,
 )
 from service.search.search import Report, Search
+from service.search.shared import SharedStages
 from service.search.stage import Stage, as_json, read_stage
 from service.sizing import write_sizing
 
 SIZING_FILE = "sizing.json"
 
 
-def search(config: SearchConfig, report: Report, shared: Path | None = None) -> SearchRecord:
+def search(
+    config: SearchConfig, report: Report, shared: SharedStages | None = None
+) -> SearchRecord:
     """Search, write ``sizing.json`` and ``search.json``, and train what was found.
 
     Args:
         config: What is asked.
         report: Is told of every stage as soon as it is finished.
-        shared: Folder of trainings that are shared with other searches, one search at a time.
+        shared: Trainings that are shared with other searches; none by default.
 
     Raises:
         FileNotFoundError: If there is no such dataset.
@@ -53,7 +55,7 @@ def search(config: SearchConfig, report: Report, shared: Path | None = None) -> 
         return _search(config, report, shared)
 
 
-def _search(config: SearchConfig, report: Report, shared: Path | None) -> SearchRecord:
+def _search(config: SearchConfig, report: Report, shared: SharedStages | None) -> SearchRecord:
     folder = SearchFolder(config.train.output, overwrites=config.train.overwrite)
 
     def settled(stage: Stage) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from service.run_folder import RunFolder, file_sha256
 from service.search.config import SearchConfig
 from service.search.methods import SERVED
 from service.search.record import RETRAINED
+from service.search.shared import SharedStages
 from service.search.stage import Stage, read_stage, train_stage, write_stage
 from service.sizing import SizingFile, sizing_bytes, write_sizing
 from service.sizing_request import SizingRequest, chosen_fields, size_dataset
@@ -40,7 +42,7 @@ class Search:
     Args:
         config: What is asked.
         report: Is told of every stage as soon as it is finished, those of an earlier start too.
-        shared: Folder of trainings that are shared with other searches; none by default.
+        shared: Trainings that are shared with other searches; none by default.
         begins: Is called once, before the first thing is trained, measured or written.
 
     Raises:
@@ -53,7 +55,7 @@ class Search:
         self,
         config: SearchConfig,
         report: Report,
-        shared: Path | None = None,
+        shared: SharedStages | None = None,
         begins: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
@@ -93,8 +95,9 @@ class Search:
         config = replace(self.config.train, sizing=path, **changes)
         if (matmul := self._matmul()) is not None:
             config = replace(config, matmul=matmul)
-        config = replace(config, output=self._folder_of(name, sizing, config))
-        return self._once(name, config.output, lambda: train_stage(name, config))
+        with self._folder_of(name, sizing, config) as folder:
+            config = replace(config, output=folder)
+            return self._once(name, folder, lambda: train_stage(name, config))
 
     def train_super_net(self, sizing: SizingFile, embeddings: Embeddings, epochs: int) -> Stage:
         """Train what decides on its widths meanwhile, to the end and at undiminished rates.
@@ -231,12 +234,15 @@ class Search:
         """Chance of the search's seed, another for every purpose."""
         return np.random.default_rng([self.config.train.seed, crc32(purpose.encode())])
 
-    def _folder_of(self, name: str, sizing: SizingFile, config: TrainConfig) -> Path:
+    @contextmanager
+    def _folder_of(self, name: str, sizing: SizingFile, config: TrainConfig) -> Iterator[Path]:
         """Where a stage is trained: what is shared is called by all that decides about it."""
         if self._shared is None or name == RETRAINED:
-            return self.folder / STAGES / name
-        dataset = file_sha256(config.data / DATASET_FILE)
-        return self._shared / digest_of(dataset, sizing, config, (), {})
+            yield self.folder / STAGES / name
+        else:
+            dataset = file_sha256(config.data / DATASET_FILE)
+            with self._shared.held(digest_of(dataset, sizing, config, (), {})) as folder:
+                yield folder
 
     def _once(self, name: str, folder: Path, work: Callable[[], Stage]) -> Stage:
         self.begin()

@@ -2,8 +2,10 @@
 
 import pytest
 
+from service.commands.compare import EXIT_SOME_FAILED
 from service.compare.choices import read_spec
 from service.compare.grid import expand
+from service.compare.records import append_record
 from service.compare.runner import COSTS, to_do
 from tests.service.compare.specs import small_spec, write_spec
 from tests.service.compare.test_compare_command import compare, records_of
@@ -48,7 +50,7 @@ def test_what_is_asked_for_later_is_rounded_then_and_costs_stay_those_of_the_fir
 ):
     flags = ("--sizings", "uniform", "--seeds", "0")
     compare(capsys, write_spec(tmp_path, top='serve_as = ["int8"]'), *flags)
-    path = write_spec(tmp_path, top='serve_as = ["int8", "int4"]')
+    path = write_spec(tmp_path, top='serve_as = ["int4"]')
     code, table, story = compare(capsys, path, "--sizings", "uniform")
     assert (code, "2 runs to train, 0 done before" in story) == (0, True)
     assert "| uniform, int4 | uniform:8 |" in table
@@ -57,10 +59,17 @@ def test_what_is_asked_for_later_is_rounded_then_and_costs_stay_those_of_the_fir
     assert (first["served"].keys(), again["served"].keys()) == ({"int8"}, {"int8", "int4"})
     assert again["test"] == first["test"]
     assert {name: again.get(name) for name in COSTS} == {name: first.get(name) for name in COSTS}
-    listed = compare(capsys, path, "--sizings", "uniform", "--dry-run")[1]
-    assert "2 runs, 2 done" in listed
+    path = write_spec(tmp_path, top='serve_as = ["int8", "int4"]')
+    listed = compare(capsys, path, *flags, "--dry-run")[1]
+    assert "1 runs, 1 done" in listed, "what was rounded before stays"
     path = write_spec(tmp_path, top='serve_as = ["int8", "fp16"]')
     listed = compare(capsys, path, "--sizings", "uniform", "--dry-run")[1]
     assert "2 runs, 0 done" in listed, "what is asked for is not all there"
-    path = write_spec(tmp_path, top='serve_as = ["int8", "int4"]')
-    assert "0 runs to train, 2 done before" in compare(capsys, path, "--sizings", "uniform")[2]
+    path = write_spec(tmp_path, top='serve_as = ["int4"]')
+    append_record(tmp_path / "out/runs.jsonl", {**again, "status": "failed", "error": "no room"})
+    code, _, story = compare(capsys, path, "--sizings", "uniform")
+    assert (code, "0 runs to train, 2 done before" in story) == (0, True)
+    assert "failed:" not in story, "what failed since is nothing that is asked for"
+    path = write_spec(tmp_path, top='serve_as = ["int4", "fp16"]')
+    code, _, story = compare(capsys, path, *flags)
+    assert (code, "no room" in story) == (EXIT_SOME_FAILED, True)

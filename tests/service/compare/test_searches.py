@@ -195,14 +195,14 @@ def test_rounded_tables_are_rows_compared_with_the_baseline_in_fp32():
     assert found["narrow", "uniform:4"].difference.mean == pytest.approx(-0.04 / 3)
 
 
-def test_jobs_of_a_group_are_handed_out_one_at_a_time():
-    sent = []
-    jobs = {name: SimpleNamespace(group=name[0].strip("_")) for name in ("a1", "a2", "_1", "b1")}
+def test_jobs_that_may_wait_for_each_other_are_handed_out_when_nothing_else_is_left():
+    sent: list[SimpleNamespace] = []
+    groups = {"ab1": ("a", "ab"), "ab2": ("a", "ab"), "ac1": ("a", "ac"), "no": (), "d": ("d",)}
+    jobs = {name: SimpleNamespace(groups=of) for name, of in groups.items()}
     connection = SimpleNamespace(send=sent.append)
-    workers = [SimpleNamespace(job=None, connection=connection) for _ in range(4)]
+    workers = [SimpleNamespace(job=None, connection=connection) for _ in range(6)]
     waiting = list(jobs)
     for worker in workers:
         pool._hand_out(worker, workers, waiting, jobs)
-    assert [worker.job for worker in workers] == ["a1", "_1", "b1", None]
-    pool._hand_out(workers[0], workers, waiting, jobs)
-    assert (workers[0].job, waiting, len(sent)) == ("a2", [], 4)
+    assert [worker.job for worker in workers] == ["ab1", "no", "d", "ac1", "ab2", None]
+    assert (waiting, sent) == ([], [jobs[worker.job] for worker in workers[:5]])

@@ -12,6 +12,7 @@ from models.tables import PlanError
 from service.__main__ import main
 from service.run_folder import RunFolder
 from service.search.run import search
+from service.search.shared import SharedStages
 from tests.datasets import write_dataset
 from tests.service.search.searches import DIM, make_search, run, within
 from tests.service.warm_runs import make_data
@@ -76,7 +77,7 @@ def test_a_search_that_was_killed_in_its_first_training_goes_on(
         raise KeyboardInterrupt
 
     config = within(make_search(folder, "sseds"), output=tmp_path / "found", max_steps=20)
-    where = None if shared is None else tmp_path / shared
+    where = None if shared is None else SharedStages(folder=tmp_path / shared, locks=tmp_path)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("service.search.search.train_stage", kill)
         search(config, lambda stage: None, where)
@@ -129,27 +130,6 @@ def test_the_record_of_a_finished_search_outlives_all_that_lies_beside_it(folder
     assert run(within(config, resume=True)).test == record.test
 
 
-@pytest.mark.parametrize("num_moves", range(6))
-def test_what_a_kill_has_left_of_an_old_search_can_be_overwritten(
-    num_moves, folder, tmp_path, monkeypatch
-):
-    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
-    again = within(config, overwrite=True)
-    record = run(config)
-    moves, rename = iter(range(num_moves)), Path.rename
-
-    def kill(path: Path, to: Path) -> Path:
-        if next(moves, None) is None:
-            raise KeyboardInterrupt
-        return rename(path, to)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "rename", kill)
-        run(again)
-    assert run(again).test == record.test
-    assert not (tmp_path / "found" / ".before").exists()
-
-
 def test_two_searches_never_write_into_one_folder(folder, tmp_path):
     config = within(make_search(folder, "hash"), output=tmp_path / "found")
     with (
@@ -157,14 +137,6 @@ def test_two_searches_never_write_into_one_folder(folder, tmp_path):
         pytest.raises(ValueError, match="another training writes into"),
     ):
         run(config)
-
-
-def test_a_folder_of_something_else_is_left_alone(folder, tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
-    config = within(make_search(folder, "random"), output=tmp_path)
-    for changes in ({}, {"overwrite": True}, {"resume": True}):
-        with pytest.raises(ValueError, match="is not empty; give another --output"):
-            run(within(config, **changes))
 
 
 def test_settings_that_a_search_makes_itself_are_refused(folder):
@@ -188,54 +160,6 @@ def test_tables_too_narrow_for_any_choice_are_told_what_to_give(method, folder, 
         run(replace(config, dim=1))
 
 
-def test_a_search_that_is_refused_overwrites_nothing(folder, tmp_path):
-    config = within(make_search(folder, "spectral"), output=tmp_path / "found", max_steps=2)
-    record = run(config)
-    files = sorted((tmp_path / "found").rglob("*"))
-    with pytest.raises(PlanError, match="give --budget"):
-        run(replace(within(config, overwrite=True), budget="64"))
-    assert sorted((tmp_path / "found").rglob("*")) == files
-    assert run(within(config, resume=True)).test == record.test
-
-
-LATE = {"epochs": 2, "step_size": 0.1}
-"""What the super-net of autodim refuses: kernels move its tables in their backward pass."""
-
-
-def test_a_search_that_its_first_training_refuses_overwrites_nothing(folder, tmp_path):
-    config = within(make_search(folder, "hash"), output=tmp_path / "found", max_steps=2)
-    record = run(config)
-    files = sorted((tmp_path / "found").rglob("*"))
-    late = within(make_search(folder, "autodim", LATE), output=tmp_path / "found", overwrite=True)
-    for _ in range(2):
-        with pytest.raises(ValueError, match="moves weights ahead and back"):
-            run(late)
-        assert sorted((tmp_path / "found").rglob("*")) == files
-    assert run(within(config, resume=True)).test == record.test
-    assert run(within(config, overwrite=True)).test == record.test
-    assert sorted((tmp_path / "found").rglob("*")) == files, "and nothing of before is left"
-
-
-def test_a_folder_is_free_again_once_the_first_training_has_refused(folder, tmp_path):
-    late = within(make_search(folder, "autodim", LATE), output=tmp_path / "found")
-    for _ in range(2):
-        with pytest.raises(ValueError, match="moves weights ahead and back"):
-            run(late)
-    assert not (tmp_path / "found").exists()
-
-
-def test_what_was_trained_before_a_refusal_is_there_to_go_on_from(folder, tmp_path, monkeypatch):
-    def refuse(*_: Any) -> Any:
-        raise ValueError("no more")
-
-    config = within(make_search(folder, "spectral"), output=tmp_path / "found", max_steps=2)
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="no more"):
-        patch.setattr("service.search.search.Search.measure", refuse)
-        run(config)
-    assert (tmp_path / "found" / "stages" / "base.json").is_file()
-    assert run(within(config, resume=True)).status == "done"
-
-
 @pytest.mark.parametrize(
     "method", ["autodim", "autoemb", "optembed", "spectral", "prune-regrow", "sseds"]
 )
@@ -251,17 +175,6 @@ def test_fields_of_fewer_ids_than_blocks_are_cut_into_fewer(folder, tmp_path):
     record = run(replace(within(config, output=tmp_path / "found", max_steps=2), retrain=False))
     num_blocks = {name: len(widths) for name, widths in record.widths.items()}
     assert num_blocks == {"C1": 8, "C2": 7, "C3": 8, "C4": 8}  # C2 has 7 ids
-
-
-def test_what_lies_beside_a_refused_search_is_never_deleted(folder, tmp_path):
-    config = within(make_search(folder, "random", budget="100"), output=tmp_path / "found")
-    with pytest.raises(PlanError):
-        run(config)
-    (tmp_path / "found").mkdir()  # a search that is refused leaves none
-    (tmp_path / "found" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty"):
-        run(config)
-    assert (tmp_path / "found" / "notes.txt").read_text() == "mine"
 
 
 def test_candidates_wider_than_the_model_are_refused(folder, tmp_path):
