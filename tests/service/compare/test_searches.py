@@ -15,6 +15,7 @@ from service.compare.figures import widths_of
 from service.compare.frontier import frontier
 from service.compare.grid import expand
 from service.compare.records import append_record
+from service.compare.runner import _job
 from service.compare.tables import as_csv, as_markdown
 from service.search.methods.random_search import RandomSearch
 from service.search.methods.spectral import SpectralSearch
@@ -206,3 +207,20 @@ def test_jobs_that_may_wait_for_each_other_are_handed_out_when_nothing_else_is_l
         pool._hand_out(worker, workers, waiting, jobs)
     assert [worker.job for worker in workers] == ["ab1", "no", "d", "ac1", "ab2", None]
     assert (waiting, sent) == ([], [jobs[worker.job] for worker in workers[:5]])
+
+
+def test_searches_of_one_plan_have_more_to_wait_for_than_of_two_and_other_seeds_have_nothing(
+    tmp_path,
+):
+    spec = small_spec(tmp_path, sizings=SEARCHES + '[sizings.sseds]\nsearch = "sseds"\n')
+    groups = {
+        run.name: {*_job(spec, run, tmp_path, keep=False).groups} for run in expand(spec).runs
+    }
+
+    def shared(one: str, other: str) -> int:
+        return len(groups[f"mf {one}"] & groups[f"mf {other}"])
+
+    wide, narrow = "spectral uniform:8 seed 0", "spectral uniform:4 seed 0"
+    assert shared(wide, narrow) > shared(wide, "sseds uniform:8 seed 0") > 0
+    assert shared(wide, "spectral uniform:8 seed 1") == 0
+    assert shared(wide, "uniform uniform:8 seed 0") == 0
