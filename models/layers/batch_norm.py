@@ -1,6 +1,6 @@
 """Batch normalisation without parameters, over the examples of all ranks."""
 
-# Shapes:  B batch, G rows of an example that share statistics, C columns; F fields, K keys, Z width
+# Shapes:  B batch, F fields, G groups that share statistics, K keys, Z width
 
 import torch
 from torch import Tensor, nn
@@ -11,57 +11,7 @@ MOMENTUM = 0.1
 EPSILON = 1e-5
 
 
-class _Running(nn.Module):
-    """Mean and variance that follow those of the batches."""
-
-    mean: Tensor
-    """Running, a number a column."""
-    variance: Tensor
-    """Running, unbiased."""
-
-    def __init__(self, num_columns: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(num_columns))
-        self.register_buffer("variance", torch.ones(num_columns))
-
-    @torch.no_grad()
-    def follow(self, mean: Tensor, variance: Tensor, num: Tensor) -> None:
-        """Take in a batch of ``num`` values a column."""
-        self.mean.lerp_(mean.flatten(), MOMENTUM)
-        self.variance.lerp_((variance * num / (num - 1).clamp(min=1)).flatten(), MOMENTUM)
-
-
-class ColumnNorm(_Running):
-    """Batch normalisation without scale and shift: a statistic a column, over batch and rows.
-
-    The ranks of a job normalise as one, each by the number of its examples, so that a batch means
-    the same on 1 rank as on 8; torch's ``SyncBatchNorm`` does that on GPUs only.
-
-    Shape:
-        - Input: ``(B, G, C)``; weights of examples ``(B,)``, 0 for those that only fill the batch
-          up, or None.
-        - Output: as the input.
-
-    Source:
-        Ioffe and Szegedy, *Batch Normalization*, ICML 2015, arXiv:1502.03167.
-    """
-
-    def forward(self, columns: Tensor, weights: Tensor | None, *, follows: bool = True) -> Tensor:
-        """Normalise; in training by this batch, which the running figures follow if they are to."""
-        if not self.training:
-            return (columns - self.mean) * torch.rsqrt(self.variance + EPSILON)
-        counted = counted_examples(columns, weights)
-        num = over_ranks(counted.sum().detach()) * columns.shape[1]
-        mean = over_ranks((columns.sum(dim=1) * counted[:, None]).sum(dim=0)) / num
-        centred = columns - mean
-        squares = (centred.square().sum(dim=1) * counted[:, None]).sum(dim=0)
-        variance = over_ranks(squares) / num
-        if follows:
-            self.follow(mean, variance, num)
-        return centred * torch.rsqrt(variance + EPSILON)
-
-
-class ProductNorm(_Running):
+class ProductNorm(nn.Module):
     """Batch normalisation of products with keys, before they are made: it scales the keys instead.
 
     Mean and variance of ``z . k`` over a batch are those of ``z`` multiplied with ``k``, so that
@@ -72,21 +22,40 @@ class ProductNorm(_Running):
         - Input: points ``(B, F, G, Z)``, the last column of them 1; keys ``(F, G, K, Z)``; weights
           of examples ``(B,)``, 0 for those that only fill the batch up, or None.
         - Output: keys ``(F, G, K, Z)`` whose products with the points are normalised.
+
+    Source:
+        Ioffe and Szegedy, *Batch Normalization*, ICML 2015, arXiv:1502.03167.
     """
 
-    def __init__(self, num_fields: int, num_keys: int) -> None:
-        super().__init__(num_fields * num_keys)
+    mean: Tensor
+    """Running, a number a key of a field."""
+    variance: Tensor
+    """Running, unbiased."""
 
-    def forward(self, points: Tensor, keys: Tensor, weights: Tensor | None) -> Tensor:
-        """Normalise; in training by this batch, which the running figures follow."""
+    def __init__(self, num_fields: int, num_keys: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_fields * num_keys))
+        self.register_buffer("variance", torch.ones(num_fields * num_keys))
+
+    def forward(
+        self, points: Tensor, keys: Tensor, weights: Tensor | None, *, follows: bool = True
+    ) -> Tensor:
+        """Normalise; in training by this batch, which the running figures follow if they are to."""
         if self.training:
             num, mean, variance = self._of_batch(points, keys, weights)
-            self.follow(mean, variance, num)
+            if follows:
+                self._follow(mean, variance, num)
         else:
             mean, variance = (own.view(len(keys), -1) for own in (self.mean, self.variance))
         slopes, starts = keys[..., :-1], keys[..., -1] - mean[:, None]
         scales = torch.rsqrt(variance + EPSILON)[:, None, :, None]  # (F, 1, K, 1)
         return torch.cat([slopes, starts[..., None]], dim=3) * scales
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, num: Tensor) -> None:
+        """Take in a batch of ``num`` products a key."""
+        self.mean.lerp_(mean.flatten(), MOMENTUM)
+        self.variance.lerp_((variance * num / (num - 1).clamp(min=1)).flatten(), MOMENTUM)
 
     @staticmethod
     def _of_batch(

@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 from models.embeddings.base import FieldEmbeddings
@@ -16,7 +17,7 @@ from models.embeddings.choice import Surroundings
 from models.embeddings.mixed import bag_collection
 from models.embeddings.unifier import tables_apart
 from models.embeddings.vectors import FieldVectors
-from models.layers.batch_norm import ColumnNorm
+from models.layers.batch_norm import ProductNorm
 from models.layout import Layout
 from models.search.autodim import unit_length
 from models.search.popularity_runs import Runs
@@ -163,19 +164,17 @@ class SoftMixture(TakesTurns):
             nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_fields, width, out_dim)))
             for width in widths
         )
-        self.norm = ColumnNorm(len(widths) * out_dim)
+        self.norms = nn.ModuleList(ProductNorm(1, out_dim) for _ in widths)
 
     def forward(self, vectors: Tensor, shares: Tensor, weights: Tensor | None) -> Tensor:
         """Mix the candidates of every example's fields."""
+        mixed = vectors.new_zeros(())
         parts = torch.split(vectors, self.widths, dim=2)
-        widened = torch.stack(
-            [
-                torch.einsum("bfs,fsd->bfd", part, matrix)
-                for part, matrix in zip(parts, self.matrices, strict=True)
-            ],
-            dim=2,
-        )  # (B, F, N, D)
-        normalised = self.norm(widened.flatten(2), weights, follows=self.turn.moves_weights)
-        squashed = torch.tanh(normalised.view_as(widened))
-        mixed = torch.einsum("bfn,bfnd->bfd", shares, squashed)
-        return self.length * mixed.flatten(1)
+        ways = zip(parts, self.matrices, self.norms, shares.unbind(dim=2), strict=True)
+        for part, matrix, norm, share in ways:
+            points = pad(part, (0, 1), value=1)  # (B, F, d_n + 1)
+            keys = pad(matrix.transpose(1, 2), (0, 1))  # (F, D, d_n + 1)
+            (keys,) = norm(points[:, None], keys[None], weights, follows=self.turn.moves_weights)
+            squashed = torch.tanh(torch.bmm(points.transpose(0, 1), keys.transpose(1, 2)))
+            mixed = torch.addcmul(mixed, share.T[:, :, None], squashed)  # (F, B, D)
+        return self.length * mixed.transpose(0, 1).flatten(1)

@@ -63,8 +63,9 @@ def embeddings_of(pooling="sum"):
     with torch.no_grad():
         made.controller.outer.normal_()
         made.controller.outer_bias.normal_()
-        made.mixture.norm.mean.normal_()
-        made.mixture.norm.variance.uniform_(0.5, 2)
+        for norm in made.mixture.norms:
+            norm.mean.normal_()
+            norm.variance.uniform_(0.5, 2)
     columns = Columns(
         labels=np.zeros(4, np.float32), dense=np.zeros((4, 0), np.float32), ids=IDS, lists=(BAGS,)
     )
@@ -123,16 +124,21 @@ def looped(embeddings, pooling, mean, variance):
 @pytest.mark.parametrize("pooling", ["sum", "mean"])
 def test_a_field_is_the_mixture_that_its_controller_makes(pooling):
     embeddings, features = embeddings_of(pooling)
-    mixture = embeddings.eval().mixture
-    expected, widened = looped(
-        embeddings, pooling, mixture.norm.mean.view(3, 8), mixture.norm.variance.view(3, 8)
-    )
+    norms = embeddings.eval().mixture.norms
+    running = [norm.mean for norm in norms], [norm.variance for norm in norms]
+    expected, widened = looped(embeddings, pooling, *running)
     found = embeddings(features).side_by_side.view(4, 3, 8)
     assert torch.allclose(found, expected, atol=1e-5)
     embeddings.train()
     of_batch = widened.mean(dim=(0, 1)), widened.var(dim=(0, 1), unbiased=False)
     expected, _ = looped(embeddings, pooling, *of_batch)
     found = embeddings(features).side_by_side.view(4, 3, 8)
+    assert torch.allclose(found, expected, atol=1e-4)
+    weights = torch.tensor([1.0, 2.0, 0.0, 1.0])  # the third only fills the batch up
+    counted = widened[weights > 0]
+    of_batch = counted.mean(dim=(0, 1)), counted.var(dim=(0, 1), unbiased=False)
+    expected, _ = looped(embeddings, pooling, *of_batch)
+    found = embeddings(features, weights).side_by_side.view(4, 3, 8)
     assert torch.allclose(found, expected, atol=1e-4)
 
 
@@ -156,7 +162,7 @@ def test_running_figures_follow_the_batches_of_the_weights_alone(moves_weights):
     mixture = SoftMixture(2, (2, 4))
     mixture.turn = Turn(moves_weights=moves_weights)
     mixture(torch.randn(5, 2, 6), torch.full((5, 2, 2), 0.5), None)
-    assert bool(mixture.norm.mean.any()) == moves_weights
+    assert all(bool(norm.mean.any()) == moves_weights for norm in mixture.norms)
 
 
 def test_examples_that_only_fill_a_batch_up_do_not_count():
