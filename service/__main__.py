@@ -70,9 +70,9 @@ def _run(arguments: Sequence[str]) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         return _reject("mixdim", f"{verb!r} is not a verb; verbs: {', '.join(VERBS)}")
-    module = import_module(f"service.commands.{verb.replace('-', '_')}")
-    command: Callable[[Sequence[str]], int] = module.main
     try:
+        module = import_module(f"service.commands.{verb.replace('-', '_')}")
+        command: Callable[[Sequence[str]], int] = module.main
         return command(rest)
     except PlanError as error:
         _reject(f"mixdim {verb}", str(error))

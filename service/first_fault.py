@@ -20,6 +20,9 @@ def first_fault(error: ValidationError, *place: str) -> str:
     said = fault["msg"].removeprefix("Value error, ")
     if fault["type"] in UNKNOWN_KEYS:
         said = "there is no such key"
+    if fault["type"] == "too_short":
+        said = f"there are {fault['ctx']['actual_length']}, expected at least "
+        said += str(fault["ctx"]["min_length"])
     if is_short and value not in said:
         said += f" (value {value})"
     return ": ".join(filter(None, [where, said]))

@@ -159,12 +159,20 @@ class RunFolder:
         """
         path = self.path / RUN_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{self.path} holds no {RUN_FILE}; train with `mixdim train`")
+            raise FileNotFoundError(f"{self.path} holds no {RUN_FILE}; {self._instead()}")
         try:
             record: dict[str, Any] = json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: {error}; restore it, or train anew") from error
         return record
+
+    def _instead(self) -> str:
+        """What to give where there is no run."""
+        with suppress(OSError, ValueError, AttributeError):
+            run = json.loads((self.path / "search.json").read_text()).get("run")
+            if run is not None:
+                return f"it holds a search, whose model is in {self.path / run}"
+        return "train with `mixdim train`"
 
     def read_config(self) -> TrainConfig:
         """The configuration that the run was trained with.

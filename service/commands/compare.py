@@ -14,17 +14,29 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from models.tables import PlanError
 from service.compare.choices import read_spec
 from service.compare.figures import figures_of
 from service.compare.frontier import frontier
 from service.compare.grid import Grid, Run, expand
-from service.compare.records import RUNS_FILE, Record, failure_of, is_done, read_records
+from service.compare.records import (
+    RUNS_FILE,
+    Record,
+    failure_of,
+    is_done,
+    read_records,
+    torn_lines,
+)
 from service.compare.runner import is_all_there, read_grid, to_do, train_missing
 from service.compare.spec import CompareSpec
 from service.compare.tables import OWN, as_csv, as_json, as_markdown
 from service.run_folder import RunFolder
 
 EXIT_SOME_FAILED: Final = 1
+KEYS_OF_FLAGS: Final = (
+    "Flags are those of `mixdim size` and `mixdim search`: here they are keys of the sizing "
+    '(rows = "auto"), but for budgets and --base-dim, which is dim.'
+)
 TALK_OF_SIZING: Final = ("service.sizing_request", "service.sizing_budget")
 """They warn of plans that are large by themselves; here the bytes of all plans stand in a table."""
 
@@ -80,23 +92,36 @@ def main(argv: Sequence[str]) -> int:
         if (value := getattr(command, name)) is not None
     }
     spec = replace(read_spec(command.spec), **changes)
+    for number in torn_lines(records := spec.output / RUNS_FILE):
+        sys.stderr.write(f"{records}: line {number} cannot be read; its run counts as not done\n")
     if command.plot_only:
         return _draw(spec, as_json_too=command.json)
-    with _silenced(TALK_OF_SIZING):
-        grid = expand(spec)
+    try:
+        with _silenced(TALK_OF_SIZING):
+            grid = expand(spec)
+    except PlanError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{command.spec}: {error}") from error
     part = replace(grid, runs=tuple(_chosen(grid.runs, command)))
     todo = to_do(part, _records(spec), retry_failed=command.retry_failed)
     if command.dry_run:
         return _list(spec, part)
     for place, why in grid.infeasible.items():
         sys.stderr.write(f"left out: {place}: {why}\n")
+    if grid.infeasible:
+        sys.stderr.write(f"{KEYS_OF_FLAGS}\n")
     sys.stderr.write(
         f"{len(todo.runs)} runs to train, {todo.num_done} done before, {todo.num_failed} failed "
         f"before; {len(todo.warm_ups)} warm-ups; {spec.num_workers} at a time\n"
     )
     held = RunFolder(spec.output).held()
-    with held, _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
-        train_missing(spec, grid, todo, report)
+    try:
+        with held, _stopped_by_sigterm(), _shown(todo.num_trainings) as report:
+            train_missing(spec, grid, todo, report)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        raise
     return _draw(spec, as_json_too=command.json)
 
 

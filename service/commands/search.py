@@ -70,6 +70,7 @@ def main(argv: Sequence[str]) -> int:
     if name not in METHODS:
         raise ValueError(f"{name!r} is not a search; searches: {', '.join(METHODS)}")
     start, flags = starting_point(rest)
+    _check_flags(flags)
     command = tyro.cli(
         SearchCommand,
         args=flags,
@@ -91,6 +92,17 @@ def main(argv: Sequence[str]) -> int:
     else:
         _show(record, config.train.output)
     return 0
+
+
+def _check_flags(flags: Sequence[str]) -> None:
+    """Refuse flags that the search gives its trainings, those with the default's value too.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for flag in (f"--{name.replace('_', '-')}" for name in SET_BY_SEARCH):
+        if any(given.partition("=")[0].replace("_", "-") == flag for given in flags):
+            raise ValueError(f"{flag}: a search sets it for every training itself; leave it out")
 
 
 def _usage() -> str:
@@ -135,5 +147,8 @@ def _show(record: SearchRecord, folder: Path) -> None:
         print(f"{f'{which} bytes':20} {figures[f'{which}_bytes']:,}{limit}")
     peak = cost["peak_memory_bytes"]
     memory = f", {peak / 2**20:,.0f} MiB at most" if peak is not None else ""
-    print(f"{'search cost':20} {cost['examples']:,} examples, {cost['seconds']:.1f} s{memory}")
+    print(f"{'search cost':20} {cost['examples']:,.0f} examples, {cost['seconds']:.1f} s{memory}")
     sys.stderr.write(f"written to {folder / SIZING_FILE} and {folder / SEARCH_FILE}\n")
+    if record.run is not None:
+        run = folder / record.run
+        sys.stderr.write(f"the model is in {run}: mixdim evaluate {run}, mixdim export {run}\n")

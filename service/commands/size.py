@@ -54,7 +54,7 @@ class SizeCommand:
     """Bytes that served rows are aligned to: 1 on CPUs, 16 on GPUs."""
 
     output: Path = Path("sizing.json")
-    """File to write."""
+    """File to write; a plan that is there is replaced."""
 
     optimizer: SparseOptimizer | None = None
     """Optimizer of the tables, whose state counts; that of the model's preset by default, and
@@ -238,6 +238,7 @@ def main(argv: Sequence[str]) -> int:
     sizing = size_dataset(command.data, command.request())
     command.check_pair(sizing)
     placed = _on_cluster(command, sizing)
+    place = ", in place of the plan that it held" if command.output.is_file() else ""
     write_sizing(sizing, command.output)
     if command.json:
         sys.stdout.write(command.output.read_text())
@@ -254,7 +255,7 @@ def main(argv: Sequence[str]) -> int:
         console.print(dtype_lines(others), highlight=False)
     if placed is not None:
         console.print(f"\non {command.cluster}\n{summary_lines(placed)}", highlight=False)
-    sys.stderr.write(f"written to {command.output}\n")
+    sys.stderr.write(f"written to {command.output}{place}\n")
     return 0
 
 

@@ -24,6 +24,8 @@ class Point:
     recipe: str = ""
     sizing: str = ""
     budget: str = ""
+    budget_bytes: int | None = None
+    """What the budget comes to, where that is known without a search."""
     dtype: str = ""
     """What its tables are rounded to for serving; nothing where they are as they were trained."""
     figures: Mapping[str, float]
@@ -85,6 +87,9 @@ def frontier(
         }
         for cell in cells
     }
+    budget_bytes = {
+        (cell["recipe"], cell["sizing"], cell["budget"]): cell.get("budget_bytes") for cell in cells
+    }
     points = []
     for (recipe, sizing, budget), runs in done.items():
         if not runs:
@@ -93,7 +98,13 @@ def frontier(
         rival = baseline if sizing != spec.baseline else {}
         cost = cost_of(runs, _base_training(spec, recipe, done), records)
         point = _point(runs, rival, _metric(spec, runs), cost, records)
-        point = replace(point, recipe=recipe, sizing=sizing, budget=budget)
+        point = replace(
+            point,
+            recipe=recipe,
+            sizing=sizing,
+            budget=budget,
+            budget_bytes=budget_bytes[recipe, sizing, budget],
+        )
         points += [point, *_served(point, spec.dtypes_of(budget), runs, baseline)]
     order = {name: place for place, name in enumerate([*spec.recipes, *spec.sizings])}
     return sorted(

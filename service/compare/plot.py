@@ -65,7 +65,7 @@ def _figure(spec: CompareSpec, recipe: str, points: Sequence[Point]) -> Figure:
         draw_differences(lower, spec, points, styles)
         side = "below" if better == "lower" else "above"
         note = f"paired by seed, 95 % t-intervals; {side} the line is better"
-        dress(lower, f"the same bytes, compared with {spec.baseline}", note)
+        dress(lower, f"at the same budget, compared with {spec.baseline}", note)
         lower.grid(False, axis="x")
         lower.set_ylabel(f"{name} minus {spec.baseline}", color=INK)
     return figure

@@ -20,7 +20,8 @@ def draw_frontier(
 ) -> None:
     """Draw every sizing's line, name it at its end, and name the baseline's budgets."""
     axes.set_xscale("log")
-    values = [num_bytes(spec, point) for point in points]
+    budgets = _budgets(spec, points)
+    values = [*(num_bytes(spec, point) for point in points), *budgets.values()]
     room = max((max(values) / min(values)) ** 0.07, 1.12)
     axes.set_xlim(min(values) / room, max(values) * room)
     ends = {}
@@ -29,7 +30,7 @@ def draw_frontier(
         _draw_line(axes, spec, line, style)
         ends[name] = (num_bytes(spec, line[-1]), line[-1].score.mean)
     _label(axes, ends, styles)
-    _name_budgets(axes, spec, points)
+    _name_budgets(axes, budgets)
     _mark_bytes(axes)
     state = "with optimizer state" if spec.bytes == "training" else "fp32"
     axes.set_xlabel(f"{spec.bytes} bytes of tables and projections ({state})", color=INK)
@@ -87,19 +88,27 @@ def _label(
         )
 
 
-def _name_budgets(axes: Axes, spec: CompareSpec, points: Sequence[Point]) -> None:
-    """Write above the picture where the baseline's budgets are."""
-    for point in points:
-        if point.sizing == spec.baseline and point.budget:
-            axes.text(
-                num_bytes(spec, point),
-                1.012,
-                point.budget.replace(":", " "),
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                fontsize=8,
-                color=FAINT,
-            )
+def _budgets(spec: CompareSpec, points: Sequence[Point]) -> dict[str, float]:
+    """Bytes of the baseline's budgets; of its plans where the records do not say."""
+    return {
+        point.budget: point.budget_bytes or num_bytes(spec, point)
+        for point in points
+        if point.sizing == spec.baseline and point.budget
+    }
+
+
+def _name_budgets(axes: Axes, budgets: Mapping[str, float]) -> None:
+    """Write above the picture where the budgets are."""
+    for budget, num in budgets.items():
+        axes.text(
+            num,
+            1.012,
+            budget.replace(":", " "),
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            fontsize=8,
+            color=FAINT,
+        )
 
 
 def _mark_bytes(axes: Axes) -> None:

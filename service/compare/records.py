@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -37,16 +37,27 @@ def read_records(path: Path) -> dict[str, Record]:
     ``failed_since`` says why.
     """
     records: dict[str, Record] = {}
-    if not path.is_file():
-        return records
-    for line in path.read_bytes().splitlines():
-        try:
-            record = json.loads(line)
+    for _, record in _lines(path):
+        if record is not None:
             digest = record["hash"]
             records[digest] = _after(records.get(digest), record)
-        except (ValueError, KeyError, TypeError):
-            continue  # the line that a killed run was writing
     return records
+
+
+def torn_lines(path: Path) -> list[int]:
+    """Numbers of the lines that cannot be read, as of the one that a killed run was writing."""
+    return [number for number, record in _lines(path) if record is None]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Record | None]]:
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            is_record = {"hash", "status"} <= {*record}
+        except (ValueError, TypeError):
+            is_record = False
+        yield number, record if is_record else None
 
 
 def _after(before: Record | None, record: Record) -> Record:

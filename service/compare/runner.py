@@ -189,7 +189,13 @@ def write_grid(spec: CompareSpec, grid: Grid) -> None:
     for run in grid.runs:
         entry = cells.setdefault(
             (run.recipe, run.sizing, run.budget),
-            {"recipe": run.recipe, "sizing": run.sizing, "budget": run.budget, "runs": {}},
+            {
+                "recipe": run.recipe,
+                "sizing": run.sizing,
+                "budget": run.budget,
+                "budget_bytes": _bytes_of_budget(spec, run),
+                "runs": {},
+            },
         )
         entry["runs"][str(run.config.seed)] = run.digest
     spec.output.mkdir(parents=True, exist_ok=True)
@@ -197,6 +203,12 @@ def write_grid(spec: CompareSpec, grid: Grid) -> None:
     content = {"cells": list(cells.values()), "infeasible": dict(grid.infeasible)}
     draft.write_text(json.dumps(content, indent=1) + "\n")
     draft.rename(spec.output / GRID_FILE)
+
+
+def _bytes_of_budget(spec: CompareSpec, run: Run) -> int | None:
+    """What a budget comes to of the bytes that are drawn, where its plan is made already."""
+    is_drawn = run.plan is not None and run.plan.budget_for == spec.bytes
+    return run.plan.budget_bytes if run.plan is not None and is_drawn else None
 
 
 def read_grid(spec: CompareSpec) -> dict[str, Any]:

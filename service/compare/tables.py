@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Final
 
 from service.compare.costs import UNITS, Cost
-from service.compare.frontier import LOWER_IS_BETTER, Point
+from service.compare.frontier import LOWER_IS_BETTER, Point, num_bytes
 from service.compare.spec import CompareSpec, Metric
 from service.compare.statistics import Summary
 from service.run_folder import without_nan
@@ -21,6 +21,8 @@ COST_COLUMNS: Final = (
 )
 BESIDE: Final[Metric] = "log_loss"
 """Score of clicks that stands beside the one that is drawn."""
+LARGER: Final = 1.05
+"""Times the baseline's bytes from which a plan is said to be larger."""
 OWN: Final = "own"
 """Budget of plans that have the widths their scheme asks for."""
 SEARCH_TITLES: Final = (
@@ -98,6 +100,11 @@ def as_markdown(
                 f"Trained longer than {spec.baseline}, by a warm-up: {', '.join(longer)}. "
                 f"A part of their difference may be due to that."
             )
+        if larger := _larger(spec, of_recipe):
+            parts.append(
+                f"Larger than {spec.baseline} at the same budget, of which that leaves something "
+                f"unspent: {', '.join(larger)}. A part of their difference may be due to that."
+            )
         sliced = [point for point in of_recipe if not point.dtype]
         for field in dict.fromkeys(field for point in sliced for field in point.slices):
             parts += [f"### {recipe}, by frequency of {field}", _slices_table(sliced, field)]
@@ -142,6 +149,15 @@ def _trained_longer(spec: CompareSpec, points: Sequence[Point]) -> list[str]:
         if point.budget in before and point.warm_up_seconds > before[point.budget]
     ]
     return list(dict.fromkeys(longer))
+
+
+def _larger(spec: CompareSpec, points: Sequence[Point]) -> list[str]:
+    """Plans that are compared with a baseline of clearly fewer bytes, and how many times those."""
+    whole = [point for point in points if not point.dtype]
+    of_baseline = {p.budget: num_bytes(spec, p) for p in whole if p.sizing == spec.baseline}
+    compared = [p for p in whole if p.difference is not None and p.budget in of_baseline]
+    times = {f"{p.name} {p.budget}": num_bytes(spec, p) / of_baseline[p.budget] for p in compared}
+    return [f"{name} ({ratio:.2f} times)" for name, ratio in times.items() if ratio > LARGER]
 
 
 def _slices_table(points: Sequence[Point], field: str) -> str:

@@ -78,7 +78,7 @@ def _on_disk(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        copied = Path(folder) / "rows"
+        copied = Path(folder) / "standard-input"
         with copied.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         with copied.open("rb") as file:
@@ -174,7 +174,8 @@ def _check_present(path: Path, present: Sequence[str], inputs: Sequence[str]) ->
             f"{path} has several columns named {', '.join(twice)}; give each its own name"
         )
     if missing := [name for name in inputs if name not in present]:
+        header = "" if len(missing) < len(inputs) else "; its first line has to name the columns"
         raise ValueError(
             f"{path} has no column {', '.join(map(repr, missing))}; its columns are "
-            f"{', '.join(present)}, the model reads {', '.join(inputs)}"
+            f"{', '.join(present)}, the model reads {', '.join(inputs)}{header}"
         )

@@ -107,10 +107,10 @@ def check_slice(info: DatasetInfo, name: str) -> FieldInfo:
     fields: Mapping[str, FieldInfo] = {field.stats.name: field for field in info.fields}
     singles = ", ".join(name for name, field in fields.items() if not field.is_list)
     if name not in fields:
-        raise ValueError(f"--slices: {name!r} is not a field of the dataset; try one of {singles}")
+        raise ValueError(f"slices: {name!r} is not a field of the dataset; try one of {singles}")
     if fields[name].is_list:
         raise ValueError(
-            f"--slices: field {name!r} holds lists, so an example is in no single slice; "
+            f"slices: field {name!r} holds lists, so an example is in no single slice; "
             f"try one of {singles}"
         )
     return fields[name]

@@ -58,7 +58,7 @@ EVALUATE = (
     BadInput(
         name="a field that is none",
         command="evaluate run --slices C9",
-        says=("--slices: 'C9' is not a field of the dataset; try one of C1, C2, C3",),
+        says=("slices: 'C9' is not a field of the dataset; try one of C1, C2, C3",),
         needs_run=True,
     ),
     BadInput(

@@ -37,6 +37,15 @@ def test_a_pipe_of_the_verb_s_own_that_breaks_is_an_error_of_the_verb(monkeypatc
     assert capfd.readouterr().err == "mixdim completion: error: [Errno 32] Broken pipe\n"
 
 
+def test_a_ctrl_c_before_the_verb_is_loaded_is_one_line(monkeypatch, capfd):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("service.__main__.import_module", interrupted)
+    assert main(["completion", "bash"]) == 130
+    assert capfd.readouterr().err == "mixdim completion: error: interrupted\n"
+
+
 def _run(arguments, output, unbuffered=""):
     return subprocess.run(
         [sys.executable, "-m", "service", *arguments],

@@ -62,8 +62,8 @@ class RejectLog:
         )
         return ValueError(
             f"{self.num_rejects:,} of {self.num_lines:,} lines {when} are malformed "
-            f"({self.num_rejects / max(self.num_lines, 1):.2%}), expected at most "
-            f"{self._max_ratio:.2%} (--max-reject-ratio); the first: {examples}"
+            f"({100 * self.num_rejects / max(self.num_lines, 1):.4g}%), expected at most "
+            f"{100 * self._max_ratio:.4g}% (--max-reject-ratio); the first: {examples}"
         )
 
 

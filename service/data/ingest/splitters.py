@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from service.data.ingest.options import PrepareConfig, Progress, Report
 from service.data.ingest.ordered import map_in_order
 from service.data.ingest.splits import OrderSplit, RandomSplit, Splitter, TimeSplit
-from service.data.readers.base import Block, Dataset
+from service.data.readers.base import Block, Dataset, Reject
 
 logger = logging.getLogger(__name__)
 
@@ -34,34 +34,45 @@ def choose_splitter(dataset: Dataset, config: PrepareConfig, report: Report) -> 
         raise ValueError(
             f"--split time: the {config.source.name} data has no time column; use random or order"
         )
-    times, counts = _count_times(dataset, config, report)
+    times, counts, rejected = _count_times(dataset, config, report)
     if len(times) == 0:
-        raise ValueError("the input has no rows to split by time; expected at least one")
+        why = ""
+        if rejected is not None:
+            why = f"; the first: {rejected.path}, line {rejected.line}: {rejected.reason}"
+        raise ValueError(
+            f"--split time: no row can be split by {dataset.layout.time_column}, whose values are "
+            f"to be numbers, such as seconds since 1970{why}"
+        )
     _warn_of_ties(times, counts, dataset.layout.time_column)
     return TimeSplit.at_quantiles(times, counts, config.fractions)
 
 
 def _count_times(
     dataset: Dataset, config: PrepareConfig, report: Report
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct times, ascending, and the accepted rows of each."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Reject | None]:
+    """Distinct times, ascending, the accepted rows of each, and the first line that is not."""
 
-    def count(block: Block) -> tuple[Block, NDArray[np.int64], NDArray[np.int64]]:
-        time = dataset.parse(block).time
-        assert time is not None, "a layout with a time column gives rows with a time"
-        return (block, *np.unique(time, return_counts=True))
+    def count(
+        block: Block,
+    ) -> tuple[Block, Reject | None, NDArray[np.int64], NDArray[np.int64]]:
+        rows = dataset.parse(block)
+        assert rows.time is not None, "a layout with a time column gives rows with a time"
+        first = rows.rejects[0] if rows.rejects else None
+        return (block, first, *np.unique(rows.time, return_counts=True))
 
     times, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    for block, block_times, block_counts in map_in_order(
+    rejected: Reject | None = None
+    for block, reject, block_times, block_counts in map_in_order(
         count, dataset.blocks(), config.num_threads
     ):
+        rejected = rejected or reject
         together = np.concatenate([times, block_times])
         times, place = np.unique(together, return_inverse=True)
         counts = np.bincount(
             place, np.concatenate([counts, block_counts]), minlength=len(times)
         ).astype(np.int64)
         _report(report, "before: read times", int(counts.sum()), block, dataset)
-    return times, counts
+    return times, counts, rejected
 
 
 def _warn_of_ties(times: NDArray[np.int64], counts: NDArray[np.int64], column: str) -> None:

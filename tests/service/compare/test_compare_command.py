@@ -17,7 +17,7 @@ from service.__main__ import main
 from service.compare.choices import read_spec
 from service.compare.grid import Grid, expand, write_plans
 from service.compare.pool import run_all
-from service.compare.records import read_records
+from service.compare.records import append_record, read_records
 from service.compare.runner import to_do
 from service.compare.worker import Job
 from service.distributed import launch
@@ -26,6 +26,9 @@ from service.train.loop import train
 from tests.service.compare.specs import small_spec, write_data, write_spec
 
 ROOT = Path(__file__).parents[3]
+
+
+TOO_SMALL = "[sizings.small]\nscheme = 'popularity'\nbudgets = ['100']\n"
 
 
 def records_of(folder: Path) -> list[dict]:
@@ -173,6 +176,24 @@ def test_two_comparisons_never_write_into_one_folder(tmp_path, capsys):
     assert "another training writes into" in story
 
 
+def test_what_is_wrong_is_said_with_the_file_and_what_is_lost_with_its_line(tmp_path, capsys):
+    spec = write_spec(tmp_path, top='slices = ["C9"]')
+    assert f"{spec}: slices: 'C9' is not a field" in compare(capsys, spec)[2]
+    spec.write_text(spec.read_text().replace("seeds = [0, 1]", "seeds = []"))
+    assert f"{spec}: seeds: there are 0, expected at least 1" in compare(capsys, spec)[2]
+    spec = write_spec(tmp_path, sizings=TOO_SMALL)
+    append_record(tmp_path / "out/runs.jsonl", {"hash": "a", "status": "failed", "error": "b"})
+    with (tmp_path / "out/runs.jsonl").open("a") as file:
+        file.write('{"hash": "b"')
+    code, _, story = compare(capsys, spec, "--sizings", "uniform", "--seeds", "0")
+    assert (code, "runs.jsonl: line 2 cannot be read; its run counts as not done" in story) == (
+        0,
+        True,
+    )
+    assert "left out: mf small 100: budget of 100 bytes is too small" in story
+    assert "here they are keys of the sizing" in story
+
+
 def test_plotting_before_anything_ran_says_so(tmp_path, capsys):
     code, _, story = compare(capsys, write_spec(tmp_path), "--plot-only")
     assert code == 2
@@ -202,6 +223,7 @@ def test_a_signal_stops_all_processes_and_leaves_checkpoints(number, tmp_path):
         process.send_signal(number)
         story = process.communicate(timeout=60)[1]
     assert process.returncode == (-number if number == signal.SIGKILL else 130)
+    assert ("the same command goes on from here" in story) == (number != signal.SIGKILL)
     assert "Traceback" not in story
     assert not (tmp_path / "out/runs.jsonl").exists(), "a stopped run is neither done nor failed"
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.compare.frontier import frontier
 from service.compare.plot import draw
-from service.compare.plot_frontier import bytes_text
+from service.compare.plot_frontier import _budgets, bytes_text
 from service.compare.plot_style import spread, styles_of
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
@@ -147,6 +147,32 @@ def test_what_trained_longer_than_its_baseline_is_named():
     for record in records.values():
         record["needs"] = ["first"]
     assert note not in as_markdown(SPEC, frontier(SPEC, cells, records), {})
+
+
+def test_what_is_larger_than_its_baseline_is_named():
+    cells, records = recorded()
+    assert "Larger than" not in as_markdown(SPEC, frontier(SPEC, cells, records), {})
+    for digest, record in records.items():
+        if digest.startswith("narrowuniform:4"):
+            record["bytes"] = {**record["bytes"], "training_bytes": 600}
+    found = as_markdown(SPEC, frontier(SPEC, cells, records), {})
+    assert "Larger than uniform at the same budget" in found
+    assert "unspent: narrow uniform:4 (1.50 times)." in found
+
+
+def test_budgets_stand_where_they_are_though_the_baseline_leaves_something_unspent(tmp_path):
+    cells, records = recorded()
+    marks = []
+    for budget_bytes in (None, 1500):
+        for cell in cells:
+            cell["budget_bytes"] = budget_bytes if cell["budget"] == "uniform:8" else None
+        found = frontier(SPEC, cells, records)
+        marks.append(_budgets(SPEC, found))
+        draw(replace(SPEC, output=tmp_path), found)
+    assert marks == [
+        {"uniform:4": 400, "uniform:8": 800},
+        {"uniform:4": 400, "uniform:8": 1500},
+    ]
 
 
 def test_an_unknown_metric_names_those_there_are():

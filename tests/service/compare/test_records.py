@@ -2,7 +2,13 @@
 
 import pytest
 
-from service.compare.records import append_record, failure_of, is_done, read_records
+from service.compare.records import (
+    append_record,
+    failure_of,
+    is_done,
+    read_records,
+    torn_lines,
+)
 
 LINES = [
     {"hash": "a", "status": "failed", "value": 1},
@@ -39,6 +45,7 @@ def test_a_record_cut_off_at_any_byte_costs_that_record_alone(tmp_path):
         path.write_bytes(whole[:end])
         append_record(path, LINES[2])
         assert read_records(path) == {"a": LINES[2]}
+        assert torn_lines(path) == ([] if end == first else [2])
 
 
 def test_not_a_number_is_refused_before_it_is_written(tmp_path):

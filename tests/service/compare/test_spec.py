@@ -46,7 +46,7 @@ def test_a_sizing_may_change_the_training(tmp_path):
 
 REFUSED = {
     "sizingz = 1": r"spec.toml: sizingz: there is no such key \(value 1\)",
-    "seeds = []": r"seeds: Tuple should have at least 1 item",
+    "seeds = []": r"seeds: there are 0, expected at least 1",
     'baseline = "unifrom"': r"spec.toml: baseline='unifrom' is not a sizing; sizings: uniform",
     'serve_budgets = ["8x"]': r"serve_budgets: no sizing has the budget '8x'; budgets: 'uniform:8'",
     "threads = 0": r"threads: .* greater than or equal to 1",

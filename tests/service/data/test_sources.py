@@ -173,6 +173,13 @@ def test_parquet_and_csv_give_the_same_dataset(tmp_path):
     assert infos["parquet"].provenance.files[0].num_lines == number
 
 
+def test_times_that_are_no_numbers_are_named_with_their_line(tmp_path):
+    text = "y,site,at\n1,a,2023-11-14 22:13:52\n0,b,2023-11-15 08:00:00\n"
+    source = table(tmp_path, text, categorical=["site"], dense=[], time="at")
+    with pytest.raises(ValueError, match=r"by at, .* seconds since 1970; the first: .*line 2: col"):
+        prepare(PrepareConfig(source=source, output=tmp_path / "out", split="time"))
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [

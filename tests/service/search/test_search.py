@@ -1,6 +1,7 @@
 """What a search refuses, and how random widths are drawn and chosen."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -207,3 +208,18 @@ def test_the_command_prints_what_was_found(folder, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "training bytes" in printed.out
     assert "trial-0: " in printed.err
+    model = tmp_path / "found" / "stages" / "trial-0"
+    assert f"the model is in {model}: mixdim evaluate {model}" in printed.err
+    assert main(["search", "random", "fm", *flags, "--resume"]) == 0
+    assert re.search(r"search cost +[\d,]+ examples", capsys.readouterr().out)
+    assert main(["evaluate", str(tmp_path / "found")]) == 2
+    assert f"it holds a search, whose model is in {model}" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path)]) == 2
+    assert "holds no run.json; train with `mixdim train`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--sizing=sizing.json", "--warm_start=run", "--sizing"])
+def test_what_a_search_sets_itself_is_refused_with_the_value_of_the_default_too(flag, capsys):
+    assert main(["search", "random", "fm", *flag.split("=")]) == 2
+    name = flag.partition("=")[0].replace("_", "-")
+    assert f"{name}: a search sets it for every training itself" in capsys.readouterr().err

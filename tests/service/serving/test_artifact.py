@@ -143,7 +143,12 @@ def test_a_file_that_lacks_a_column_is_told_which(fp32, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text("price,rank,site,word,tags\n1,2,a,b,c\n")
     assert main(["predict", str(fp32), "--input", str(path)]) == EXIT_REJECTED
-    assert "has no column 'device'; its columns are price, rank" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "has no column 'device'; its columns are price, rank" in told
+    assert "first line" not in told
+    path.write_text("1,2,a,d,b,c\n")
+    assert main(["predict", str(fp32), "--input", str(path)]) == EXIT_REJECTED
+    assert "; its first line has to name the columns" in capsys.readouterr().err
 
 
 ONE = {"price": [1.0], "rank": [0.5], "site": ["s"], "device": ["1"], "word": ["w"], "tags": ["t"]}
