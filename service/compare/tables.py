@@ -102,8 +102,9 @@ def as_markdown(
             )
         if larger := _larger(spec, of_recipe):
             parts.append(
-                f"Larger than {spec.baseline} at the same budget, of which that leaves something "
-                f"unspent: {', '.join(larger)}. A part of their difference may be due to that."
+                f"Larger than {spec.baseline} at the same budget, which leaves some of it, or they "
+                f"are bounded by other bytes: {', '.join(larger)}. A part of their difference may "
+                f"be due to that."
             )
         sliced = [point for point in of_recipe if not point.dtype]
         for field in dict.fromkeys(field for point in sliced for field in point.slices):

@@ -157,7 +157,7 @@ def test_what_is_larger_than_its_baseline_is_named():
             record["bytes"] = {**record["bytes"], "training_bytes": 600}
     found = as_markdown(SPEC, frontier(SPEC, cells, records), {})
     assert "Larger than uniform at the same budget" in found
-    assert "unspent: narrow uniform:4 (1.50 times)." in found
+    assert "bytes: narrow uniform:4 (1.50 times)." in found
 
 
 def test_budgets_stand_where_they_are_though_the_baseline_leaves_something_unspent(tmp_path):
