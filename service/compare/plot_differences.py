@@ -5,7 +5,8 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from service.compare.frontier import Point, num_bytes
+from service.compare.frontier import Point
+from service.compare.plot_frontier import budgets_of
 from service.compare.plot_style import INK, Style
 from service.compare.spec import CompareSpec
 
@@ -19,8 +20,9 @@ def draw_differences(
     """Draw the difference of every sizing, side by side for every budget."""
     compared = [point for point in points if point.difference is not None]
     names = [name for name in styles if any(point.sizing == name for point in compared)]
-    by_bytes = sorted(compared, key=lambda point: num_bytes(spec, point))
-    budgets = list(dict.fromkeys(point.budget for point in by_bytes))
+    of_budgets = budgets_of(spec, points)
+    asked = dict.fromkeys(point.budget for point in compared)
+    budgets = sorted(asked, key=of_budgets.__getitem__)
     axes.axhline(0, color=INK, linewidth=1.2)
     for place, name in enumerate(names):
         shift = ((place + 0.5) / len(names) - 0.5) * GROUP_WIDTH

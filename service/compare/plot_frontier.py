@@ -7,11 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from service.compare.frontier import Point, num_bytes
-from service.compare.plot_style import FAINT, INK, Style, spread
+from service.compare.plot_style import FAINT, INK, Style, kept_between, spread
 from service.compare.spec import CompareSpec
 
 LABEL_GAP: Final = 0.056
-"""Least distance of two labels, as a share of the axis' height."""
+"""Least distance of two labels, as a share of the axis' height, where that many have room."""
+LABEL_SIZE: Final = 9.5
+LOWEST_LABEL, HIGHEST_LABEL = -0.1, 1.04
 MAX_TICKS: Final = 8
 
 
@@ -20,7 +22,7 @@ def draw_frontier(
 ) -> None:
     """Draw every sizing's line, name it at its end, and name the baseline's budgets."""
     axes.set_xscale("log")
-    budgets = _budgets(spec, points)
+    budgets = budgets_of(spec, points)
     values = [*(num_bytes(spec, point) for point in points), *budgets.values()]
     room = max((max(values) / min(values)) ** 0.07, 1.12)
     axes.set_xlim(min(values) / room, max(values) * room)
@@ -65,7 +67,9 @@ def _label(
     low, high = axes.get_ylim()
     wanted = {name: (y - low) / (high - low) for name, (_, y) in ends.items()}
     order = sorted(wanted, key=wanted.__getitem__)
-    places = spread([wanted[name] for name in order], LABEL_GAP)
+    gap = min(LABEL_GAP, (HIGHEST_LABEL - LOWEST_LABEL) / max(len(order) - 1, 1))
+    places = spread([wanted[name] for name in order], gap)
+    places = kept_between(places, gap, LOWEST_LABEL, HIGHEST_LABEL)
     for name, place in zip(order, places, strict=True):
         axes.annotate(
             name,
@@ -75,12 +79,13 @@ def _label(
             textcoords="axes fraction",
             color=styles[name][0],
             va="center",
-            fontsize=9.5,
+            fontsize=LABEL_SIZE * gap / LABEL_GAP,
             arrowprops={
                 "arrowstyle": "-",
                 "color": styles[name][0],
                 "linewidth": 0.6,
                 "alpha": 0.45,
+                "relpos": (0, 0.5),
                 "shrinkA": 1,
                 "shrinkB": 5,
             },
@@ -88,7 +93,7 @@ def _label(
         )
 
 
-def _budgets(spec: CompareSpec, points: Sequence[Point]) -> dict[str, float]:
+def budgets_of(spec: CompareSpec, points: Sequence[Point]) -> dict[str, float]:
     """Bytes of the baseline's budgets; of its plans where the records do not say."""
     return {
         point.budget: point.budget_bytes or num_bytes(spec, point)

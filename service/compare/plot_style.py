@@ -53,6 +53,14 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     ]
 
 
+def kept_between(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending places, moved no more than it takes to be within bounds and ``gap`` apart still."""
+    most = high - gap * (len(places) - 1)
+    return [
+        min(max(place - index * gap, low), most) + index * gap for index, place in enumerate(places)
+    ]
+
+
 def dress(axes: Axes, title: str, note: str) -> None:
     """Title, a note below it, a faint grid and no box."""
     for text, size, colour, points in ((title, 12, INK, 38), (note, 9, FAINT, 22)):

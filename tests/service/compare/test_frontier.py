@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from service.compare.frontier import frontier
 from service.compare.plot import draw
-from service.compare.plot_frontier import _budgets, bytes_text
-from service.compare.plot_style import spread, styles_of
+from service.compare.plot_frontier import budgets_of, bytes_text
+from service.compare.plot_style import kept_between, spread, styles_of
 from service.compare.spec import CompareSpec
 from service.compare.tables import as_csv, as_json, as_markdown
 
@@ -167,7 +167,7 @@ def test_budgets_stand_where_they_are_though_the_baseline_leaves_something_unspe
         for cell in cells:
             cell["budget_bytes"] = budget_bytes if cell["budget"] == "uniform:8" else None
         found = frontier(SPEC, cells, records)
-        marks.append(_budgets(SPEC, found))
+        marks.append(budgets_of(SPEC, found))
         draw(replace(SPEC, output=tmp_path), found)
     assert marks == [
         {"uniform:4": 400, "uniform:8": 800},
@@ -223,6 +223,25 @@ def test_labels_never_overlap_and_stay_in_order(wanted):
 
 def test_labels_that_have_room_stay_where_they_are():
     assert spread([0.1, 0.3, 0.9], 0.05) == [0.1, 0.3, 0.9]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_labels_of_a_crowded_picture_stay_on_it(wanted):
+    places = kept_between(before := spread(sorted(wanted), 0.08), 0.08, -0.1, 1.04)
+    assert all(b - a >= 0.08 - 1e-9 for a, b in pairwise(places))
+    assert -0.1 - 1e-9 <= places[0] <= places[-1] <= 1.04 + 1e-9
+    if before[0] >= -0.1 and before[-1] <= 1.04:
+        assert places == pytest.approx(before)
+
+
+def test_budgets_are_in_the_order_of_their_bytes_though_a_plan_of_a_large_one_is_small(tmp_path):
+    cells, records = recorded()
+    for digest, record in records.items():
+        if digest.startswith("narrowuniform:8"):
+            record["bytes"] = {**record["bytes"], "training_bytes": 100}
+    _, svg = draw(replace(SPEC, output=tmp_path), frontier(SPEC, cells, records))
+    lower = svg.read_text().partition("compared with")[0]
+    assert lower.rindex(">uniform 4<") < lower.rindex(">uniform 8<")
 
 
 @pytest.mark.parametrize(
