@@ -54,8 +54,8 @@ def _lines(path: Path) -> Iterator[tuple[int, Record | None]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            is_record = {"hash", "status"} <= {*record}
-        except (ValueError, TypeError):
+            is_record = isinstance(record, dict) and "hash" in record
+        except ValueError:
             is_record = False
         yield number, record if is_record else None
 
