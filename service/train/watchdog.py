@@ -4,7 +4,9 @@ The training loop says where it is. A thread of every rank passes that on throug
 and looks how long ago it was. When it was too long, all ranks write the stacks of their threads to
 RUN/stacks-rank*.txt, one of them logs where each rank is, and all end with exit code 4. A rank that
 is stopped is woken to write its stacks; one whose interpreter is stuck is made to by SIGUSR1, which
-writes them at any time: ``kill -USR1 PID``.
+writes them at any time: ``kill -USR1 PID``. A rank that was suspended (Ctrl-Z, Slurm's suspend, a
+paused container) goes on when it is resumed: that it stood still is no hang. Several ranks do if
+the one of their exchanges that was under way has not timed out; else they are started again.
 """
 
 import faulthandler
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 STACKS: Final = "stacks-rank{}.txt"
 PATIENT: Final = 2
 """Writing or reading a checkpoint may take this many times as long."""
+SUSPENDED_SECONDS: Final = 2.0
+"""This thread is never that late unless the process stood still as a whole."""
 ANSWER_SECONDS: Final = 5.0
 """Ranks that have not written their stacks by then will not."""
 
@@ -96,7 +100,8 @@ class Watchdog:
 
     def __enter__(self) -> Self:
         if self._seconds:
-            self._file = (self._folder / STACKS.format(self._ranks.rank)).open("w")
+            self._file = (self._folder / STACKS.format(self._ranks.rank)).open("a")
+            self._file.truncate(0)
             faulthandler.register(signal.SIGUSR1, file=self._file, all_threads=True)
             self._tell()  # before anything can hang: who has never spoken cannot be woken
             self._thread.start()
@@ -120,18 +125,23 @@ class Watchdog:
 
     def _watch(self) -> None:
         pause = min(self._seconds / 10, 2.0)
-        is_asked = False
+        is_asked, resumed, now = False, 0.0, time.monotonic()
         while not (is_asked or self._is_over.wait(pause)):
-            # For an interpreter that is stuck as a whole, this thread with it.
+            before, now = now, time.monotonic()
+            if now - before > pause + SUSPENDED_SECONDS:
+                resumed = now
+                self._file.truncate(0)  # what the line below has written meanwhile
+            # For an interpreter that is stuck as a whole, this thread with it. It does not end the
+            # process: one that was suspended for as long looks the same.
             late = self._seconds * PATIENT + 2 * ANSWER_SECONDS
-            faulthandler.dump_traceback_later(late, exit=True, file=self._file)
+            faulthandler.dump_traceback_later(late, file=self._file)
             _, _, _, since, patience = self._state
             try:
                 self._tell()
                 is_asked = self._store.check(["hung"])
             except RuntimeError:  # the store went with its process: collectives will say so
                 pass
-            if is_asked or time.monotonic() - since > self._seconds * patience:
+            if is_asked or now - max(since, resumed) > self._seconds * patience:
                 self._end()
 
     def _tell(self) -> None:

@@ -1,8 +1,10 @@
 """A rank that hangs: all stacks are written, the rank behind is named, and the job ends."""
 
 import logging
+import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +58,35 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(rank: str, tmp_path: Path) 
     assert f"rank {rank.removeprefix('-')} is behind: step " in log
     assert rank == "-0" or "is behind: step 10, waiting for data for" in log
     assert log.count("no progress for 6 s; stacks are in") == 1
+
+
+def suspended_train(config: TrainConfig) -> None:
+    """Train, and be suspended meanwhile, for longer than any of the watchdog's clocks."""
+    from service.data.loader import Loader
+    from service.train import watchdog
+
+    watchdog.ANSWER_SECONDS, watchdog.PATIENT = 0.5, 1
+    read = Loader.batches
+
+    def batches(self, epoch=0, *, first_batch=0):
+        for number, batch in enumerate(read(self, epoch, first_batch=first_batch)):
+            if number == 3:
+                subprocess.Popen(["sh", "-c", f"sleep 9; kill -CONT {os.getpid()}"])
+                os.kill(os.getpid(), signal.SIGSTOP)
+            yield batch
+
+    Loader.batches = batches
+    train(config)
+
+
+def test_a_training_that_was_suspended_goes_on(tmp_path: Path) -> None:
+    config = make_run(tmp_path, batch_size=64, epochs=1, hang_timeout=6.0)
+    process = multiprocessing.get_context("spawn").Process(target=suspended_train, args=(config,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert (config.output / "result.json").is_file()
+    assert not list(config.output.glob("stacks*"))
 
 
 def test_a_clock_that_is_set_forward_is_no_hang(tmp_path: Path, monkeypatch) -> None:
