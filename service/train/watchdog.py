@@ -68,6 +68,7 @@ class Watchdog:
     def __init__(self, ranks: Ranks, folder: Path, *, seconds: float) -> None:
         self._ranks, self._folder, self._seconds = ranks, folder, seconds
         self._state = (0, 0, "starting", time.monotonic(), 1)
+        self._pause, self._ticked = min(seconds / 10, 2.0), time.monotonic()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="mixdim-watchdog", daemon=True)
         store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
@@ -103,6 +104,7 @@ class Watchdog:
             self._file = (self._folder / STACKS.format(self._ranks.rank)).open("a")
             self._file.truncate(0)
             faulthandler.register(signal.SIGUSR1, file=self._file, all_threads=True)
+            self._ticked = time.monotonic()
             self._tell()  # before anything can hang: who has never spoken cannot be woken
             self._thread.start()
         return self
@@ -117,6 +119,7 @@ class Watchdog:
         if self._seconds:
             self._thread.join()
             faulthandler.cancel_dump_traceback_later()
+            self._stood_still()
             faulthandler.unregister(signal.SIGUSR1)
             self._file.close()
             path = Path(self._file.name)
@@ -124,25 +127,29 @@ class Watchdog:
                 path.unlink()
 
     def _watch(self) -> None:
-        pause = min(self._seconds / 10, 2.0)
-        is_asked, resumed, now = False, 0.0, time.monotonic()
-        while not (is_asked or self._is_over.wait(pause)):
-            before, now = now, time.monotonic()
-            if now - before > pause + SUSPENDED_SECONDS:
-                resumed = now
-                self._file.truncate(0)  # what the line below has written meanwhile
+        is_asked, resumed = False, 0.0
+        while not (is_asked or self._is_over.wait(self._pause)):
             # For an interpreter that is stuck as a whole, this thread with it. It does not end the
             # process: one that was suspended for as long looks the same.
             late = self._seconds * PATIENT + 2 * ANSWER_SECONDS
             faulthandler.dump_traceback_later(late, file=self._file)
+            if self._stood_still():
+                resumed = self._ticked
             _, _, _, since, patience = self._state
             try:
                 self._tell()
                 is_asked = self._store.check(["hung"])
             except RuntimeError:  # the store went with its process: collectives will say so
                 pass
-            if is_asked or now - max(since, resumed) > self._seconds * patience:
+            if is_asked or self._ticked - max(since, resumed) > self._seconds * patience:
                 self._end()
+
+    def _stood_still(self) -> bool:
+        """Whether the process was suspended since this was asked last; forgets what that wrote."""
+        before, self._ticked = self._ticked, time.monotonic()
+        if was_suspended := self._ticked - before > self._pause + SUSPENDED_SECONDS:
+            self._file.truncate(0)  # faulthandler's clock had run on
+        return was_suspended
 
     def _tell(self) -> None:
         beats, step, what, since, _ = self._state

@@ -83,7 +83,7 @@ def test_a_training_that_was_suspended_goes_on(tmp_path: Path) -> None:
     config = make_run(tmp_path, batch_size=64, epochs=1, hang_timeout=6.0)
     process = multiprocessing.get_context("spawn").Process(target=suspended_train, args=(config,))
     process.start()
-    process.join(120)
+    process.join(300)
     assert process.exitcode == 0
     assert (config.output / "result.json").is_file()
     assert not list(config.output.glob("stacks*"))
